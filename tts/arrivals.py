@@ -1,0 +1,282 @@
+"""Children as they come: the only place that opens task groups for sampling and scoring."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Literal, Self
+
+import anyio
+
+from tts.batch import Group, GroupSink, is_empty, make_node
+from tts.budget import Amounts
+from tts.errors import BackendError, TransientError
+from tts.graph import Key, Node, Origin, Status, format_key
+from tts.groups import unwrap
+from tts.protocols import SEED_BLOCK, GenerationRequest
+from tts.retry import call_with_retry
+from tts.scoring import judge, scorable
+from tts.seeds import derive, generator
+from tts.types import Completion, Finish
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from tts.aggregation import Aggregation
+    from tts.protocols import Verifier
+    from tts.search import Search
+
+Order = Literal["key", "arrival"]
+
+
+class Arrivals:
+    """An asynchronous context manager over the children of one batch; leaving it cancels those still in flight.
+
+    Iterating yields children in key order, each as soon as it and all before it are there, or in the order of arrival,
+    which makes a strategy order-sensitive. What has been paid for but not consumed when the block is left is recorded
+    as discarded. A deadline closes the block: iteration simply ends with it.
+    """
+
+    def __init__(self, search: Search, groups: list[Group], how: Aggregation | None, order: Order, drain: bool) -> None:
+        self._search = search
+        self._run = search.run
+        self._ledger = search.ledger
+        self._groups = groups
+        self._how = how
+        self._order = order
+        self._drain = drain
+        self._tasks = anyio.create_task_group()
+        self._changed = anyio.Event()
+        self._waiting = False
+        self._requests = len(groups)
+        self._unscored: list[tuple[Group, Node]] = []
+        self._scoring = False
+        self._ready: deque[Node] = deque()
+        self._by_key: dict[Key, Node] = {}
+        self._keys = deque((*g.parent.key, g.first + i) for g in groups for i in range(g.count))
+        self._gaps: set[Key] = set()
+        self._start = search.critical_path
+
+    async def __aenter__(self) -> Self:
+        await self._tasks.__aenter__()
+        for group in self._groups:
+            self._tasks.start_soon(self._sample, group)
+        if self._run.deadline is not None and self._groups:
+            self._tasks.start_soon(self._watch, self._run.deadline)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        self._tasks.cancel_scope.cancel()
+        try:
+            return bool(await self._tasks.__aexit__(kind, error, trace))
+        except BaseExceptionGroup as group:
+            raise unwrap(group) from None
+        finally:
+            self._settle()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Node:
+        while True:
+            node = self._next_ready()
+            if node is not None:
+                self._search.critical_path = max(self._search.critical_path, self._start + node.tokens)
+                return node
+            if not self._requests and not self._unscored:
+                raise StopAsyncIteration
+            await self._change()
+
+    async def reach(self, tokens: int) -> None:
+        """Wait until every child in flight is known to have more than `tokens` tokens, or has come."""
+        while any(
+            child is None and seen <= tokens
+            for group in self._groups
+            if not group.dropped
+            for child, seen in zip(group.children, group.observed, strict=True)
+        ):
+            await self._change()
+
+    def drained(self) -> list[Node]:
+        """Return what was ready when the block was left, for a reader that wants all of it."""
+        return [*self._ready, *self._by_key.values()]
+
+    def _next_ready(self) -> Node | None:
+        if self._order == "arrival":
+            return self._ready.popleft() if self._ready else None
+        while self._keys and self._keys[0] in self._gaps:
+            self._keys.popleft()
+        node = self._by_key.pop(self._keys[0], None) if self._keys else None
+        if node is not None:
+            self._keys.popleft()
+        return node
+
+    async def _change(self) -> None:
+        self._changed = anyio.Event()
+        self._waiting = True
+        await self._changed.wait()
+
+    def _wake(self) -> None:
+        if self._waiting:
+            self._waiting = False
+            self._changed.set()
+
+    async def _watch(self, deadline: float) -> None:
+        await self._run.clock.sleep(max(0.0, deadline - self._run.clock.now()))
+        self._ledger.exhausted = "seconds"
+        self._tasks.cancel_scope.cancel()
+
+    async def _sample(self, group: Group) -> None:
+        run = self._run
+        random = generator(run.seed, "retry", group.parent.key, group.first)
+        async with run.limiter:
+            group.started = True
+            try:
+                await call_with_retry(
+                    lambda: self._attempt(group), run.retry, run.clock, random, lambda _: self._may_retry(group)
+                )
+            except TransientError:
+                if not group.dropped:
+                    raise
+        self._requests -= 1
+        self._wake()
+
+    async def _attempt(self, group: Group) -> None:
+        run = self._run
+        for offset, count in list(group.missing_runs()):
+            sink = GroupSink(run, self._ledger, group, offset, self._deliver, self._wake)
+            await run.generator.generate(self._request(group, count, group.seed + offset), sink)
+        if (missing := next(group.missing_runs(), None)) is not None:
+            name = run.generator.capabilities.name
+            raise BackendError(f"generator {name} returned without child {missing[0]} of {group.count}")
+        for place in [place for place in group.empty if group.children[place] is None]:
+            await self._redraw(group, place)
+
+    async def _redraw(self, group: Group, place: int) -> None:
+        if self._ledger.overdrawn():
+            self._add(group, place, Completion("", Finish.LENGTH, 0), Status.DEAD)
+            return
+        seed = derive(group.seed, place, "again") // SEED_BLOCK * SEED_BLOCK
+        sink = GroupSink(self._run, self._ledger, group, place, self._deliver, self._wake)
+        await self._run.generator.generate(self._request(group, 1, seed), sink)
+
+    def _request(self, group: Group, count: int, seed: int) -> GenerationRequest:
+        run = self._run
+        path = group.parent.path()
+        known = run.generator.capabilities.token_ids and all(node.token_ids is not None for node in path)
+        return GenerationRequest(
+            prompt=run.prompt,
+            text="".join(node.text for node in path),
+            token_ids=[token for node in path for token in node.token_ids or ()] if known else (),
+            count=count,
+            seed=seed,
+            max_tokens=group.cap,
+            delimiters=() if group.whole else run.sampling.delimiters,
+            sampling=group.sampling,
+            logprobs=run.logprobs,
+            cancellable=not self._drain,
+        )
+
+    def _may_retry(self, group: Group) -> bool:
+        for place, child in enumerate(group.children):
+            if child is None:
+                self._charge_failure(group.observed[place])
+                group.observed[place] = 0
+        if self._ledger.overdrawn():
+            group.dropped = True
+            self._gaps.update((*group.parent.key, group.first + i) for i, c in enumerate(group.children) if c is None)
+        return not group.dropped
+
+    def _charge_failure(self, tokens: int) -> None:
+        cost = self._run.sampling_cost(tokens)
+        cost.samples = 1
+        self._ledger.spend(cost)
+        self._run.counts.failed += tokens
+        if self._run.observers:
+            self._run.emit("failed", tokens=tokens)
+
+    def _deliver(self, group: Group, place: int, completion: Completion) -> None:
+        status = None
+        if is_empty(completion, self._run.sampling):
+            if place not in group.empty:
+                group.empty.append(place)
+                group.observed[place] = 0
+                self._charge_failure(completion.tokens)
+                return
+            status = Status.DEAD
+        self._add(group, place, completion, status)
+
+    def _add(self, group: Group, place: int, completion: Completion, status: Status | None) -> None:
+        run = self._run
+        node = make_node(run, group, place, completion)
+        node.status = status or node.status
+        group.children[place] = node
+        spent = run.sampling_cost(completion.tokens)
+        spent.samples = 1
+        self._ledger.release(group.cost)
+        self._ledger.spend(spent)
+        run.graph.append(node)
+        run.emit_node(node)
+        if self._how is not None and run.verifier is not None and scorable(node, run.verifier):
+            self._unscored.append((group, node))
+            if not self._scoring:
+                self._scoring = True
+                self._tasks.start_soon(self._score, run.verifier, self._how)
+        else:
+            self._arrive(group, node)
+
+    async def _score(self, verifier: Verifier, how: Aggregation) -> None:
+        while self._unscored:
+            batch = list(self._unscored)
+            await judge(self._run, self._ledger, verifier, [node for _, node in batch], how)
+            del self._unscored[: len(batch)]
+            for group, node in batch:
+                self._arrive(group, node)
+        self._scoring = False
+
+    def _arrive(self, group: Group, node: Node) -> None:
+        if group.score_cost is not None:
+            self._ledger.release(group.score_cost)
+            group.unscored -= 1
+        if self._order == "arrival":
+            self._ready.append(node)
+        else:
+            self._by_key[node.key] = node
+        self._wake()
+
+    def _settle(self) -> None:
+        for group in self._groups:
+            for place, child in enumerate(group.children):
+                if child is None:
+                    self._settle_missing(group, place)
+            for _ in range(group.unscored):
+                self._ledger.release(group.score_cost or Amounts())
+        left = [node for _, node in self._unscored]
+        for node in left if self._drain else [*left, *self._ready, *self._by_key.values()]:
+            self._discard(node)
+
+    def _settle_missing(self, group: Group, place: int) -> None:
+        run = self._run
+        self._ledger.release(group.cost)
+        seen = group.observed[place]
+        if not group.started or group.dropped or (place in group.empty and not seen):
+            return
+        node = Node(run.graph, group.parent, group.first + place, "", Origin.SAMPLED)
+        node.seed = group.seed + place
+        node.status = Status.CANCELLED
+        node.tokens = seen
+        spent = run.sampling_cost(node.tokens)
+        spent.samples = 1
+        self._ledger.spend(spent)
+        if not run.generator.capabilities.exact_cancellation:
+            self._ledger.unobserved += group.cap - node.tokens
+        run.counts.cancelled += node.tokens
+        run.graph.append(node)
+        run.emit_node(node)
+
+    def _discard(self, node: Node) -> None:
+        node.status = Status.DISCARDED
+        self._run.counts.discarded += node.tokens
+        if self._run.observers:
+            self._run.emit("status", key=format_key(node.key), status=node.status.value)

@@ -1,0 +1,193 @@
+"""What a search may spend (Budget) and what it has spent, holds and could not see (Ledger)."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from tts.errors import BudgetError
+from tts.types import Frozen
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+METERS = ("tokens", "samples", "verifier_calls", "dollars", "flops")
+"""What is metered by amount; seconds are metered by the clock."""
+
+UNITS = {
+    "tok": "tokens",
+    "token": "tokens",
+    "tokens": "tokens",
+    "sample": "samples",
+    "samples": "samples",
+    "call": "verifier_calls",
+    "calls": "verifier_calls",
+    "s": "seconds",
+    "sec": "seconds",
+    "seconds": "seconds",
+    "min": "minutes",
+    "usd": "dollars",
+    "$": "dollars",
+    "dollars": "dollars",
+    "flop": "flops",
+    "flops": "flops",
+}
+PREFIXES = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15}
+_LIMIT = re.compile(r"(\$?)\s*([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*([kKMGTP]?)\s*([a-zA-Z$]*)")
+
+
+class Budget(Frozen):
+    """Limits of one search; None is no limit. None is exceeded by more than what one step in flight can hold.
+
+    Written as text, each limit carries its unit: "4096tok,30s", "64samples", "200calls", "0.05usd", "2Tflops", "5min".
+    """
+
+    tokens: int | None = Field(default=None, description="sampled tokens")
+    samples: int | None = Field(default=None, description="sequences started")
+    verifier_calls: int | None = Field(default=None, description="sequences scored")
+    seconds: float | None = Field(default=None, description="wall-clock")
+    dollars: float | None = Field(default=None, description="needs prices in the backends' capabilities")
+    flops: float | None = Field(default=None, description="needs operations per token in the capabilities")
+
+    def model_post_init(self, context: object) -> None:
+        """Refuse limits that are not positive and finite."""
+        for name, value in self:
+            if value is not None and not (value > 0 and math.isfinite(value)):
+                raise BudgetError(f"budget: {name} is {value}; a limit is positive and finite, or left out")
+
+    @classmethod
+    def parse(cls, text: str) -> Budget:
+        """Read limits such as "4096tok,30s".
+
+        Raises:
+            BudgetError: A limit has no unit, an unknown one, or is given twice.
+        """
+        limits: dict[str, float] = {}
+        for part in filter(None, (piece.strip() for piece in text.split(","))):
+            name, value = _parse_limit(part)
+            if name in limits:
+                raise BudgetError(f"budget {text!r}: {name} is given twice")
+            limits[name] = value
+        if not limits:
+            raise BudgetError("the budget is empty: write limits with units, as in 4096tok,30s")
+        return cls(**{name: _whole(name, value) for name, value in limits.items()})  # type: ignore[arg-type]
+
+
+def _parse_limit(part: str) -> tuple[str, float]:
+    match = _LIMIT.fullmatch(part)
+    if match is None:
+        raise BudgetError(f"budget {part!r}: expected a number and a unit, as in 4096tok or 30s")
+    dollar, number, prefix, unit = match.groups()
+    unit = "usd" if dollar and not unit else unit
+    if prefix and not unit:
+        prefix, unit = "", prefix
+    if not unit:
+        raise BudgetError(f"budget {part!r} has no unit: one of tok, samples, calls, s, min, usd, flops")
+    if unit not in UNITS:
+        raise BudgetError(f"budget {part!r}: unknown unit {unit!r}; one of tok, samples, calls, s, min, usd, flops")
+    value = float(number) * PREFIXES[prefix]
+    return ("seconds", value * 60) if UNITS[unit] == "minutes" else (UNITS[unit], value)
+
+
+def _whole(name: str, value: float) -> float | int:
+    if name not in ("tokens", "samples", "verifier_calls") or not math.isfinite(value):
+        return value
+    if value != int(value):
+        raise BudgetError(f"budget: {name} is {value}; it counts whole things")
+    return int(value)
+
+
+@dataclass(slots=True)
+class Amounts:
+    """An amount of each meter."""
+
+    tokens: int = 0
+    samples: int = 0
+    verifier_calls: int = 0
+    dollars: float = 0.0
+    flops: float = 0.0
+
+    def add(self, other: Amounts, sign: int = 1) -> None:
+        """Add `other` in place, or take it away with `sign` -1."""
+        self.tokens += sign * other.tokens
+        self.samples += sign * other.samples
+        self.verifier_calls += sign * other.verifier_calls
+        self.dollars += sign * other.dollars
+        self.flops += sign * other.flops
+
+
+class Ledger:
+    """Amounts held and spent against a budget. A hold is taken before work starts and released when it is settled."""
+
+    __slots__ = ("exhausted", "held", "limits", "spent", "unobserved")
+
+    def __init__(self, budget: Budget) -> None:
+        self.limits: dict[str, float] = {
+            name: limit for name in METERS if (limit := getattr(budget, name)) is not None
+        }
+        self.held = Amounts()
+        self.spent = Amounts()
+        self.unobserved = 0
+        self.exhausted: str | None = None
+
+    def longest_prefix(self, costs: Iterable[Amounts]) -> tuple[int, Amounts]:
+        """Return how many leading `costs` fit beside what is held and spent, and their sum.
+
+        When not all fit, `exhausted` says which limit refused the next one.
+        """
+        total = Amounts()
+        count = 0
+        for cost in costs:
+            total.add(cost)
+            refused = self._refused(total)
+            if refused is not None:
+                self.exhausted = refused
+                total.add(cost, -1)
+                break
+            count += 1
+        return count, total
+
+    def _refused(self, extra: Amounts) -> str | None:
+        for name, limit in self.limits.items():
+            amount: float = getattr(self.spent, name) + getattr(self.held, name) + getattr(extra, name)
+            if amount > limit * (1 + 1e-12):
+                return name
+        return None
+
+    def overdrawn(self) -> bool:
+        """Whether what is held and spent already exceeds a limit, as a failed attempt can make it."""
+        return self.longest_prefix([Amounts()])[0] == 0
+
+    def hold(self, amounts: Amounts) -> None:
+        """Set `amounts` aside."""
+        self.held.add(amounts)
+
+    def release(self, amounts: Amounts) -> None:
+        """Give back what was set aside."""
+        self.held.add(amounts, -1)
+        if abs(self.held.dollars) < 1e-12:
+            self.held.dollars = 0.0
+        if abs(self.held.flops) < 1e-3:
+            self.held.flops = 0.0
+
+    def spend(self, amounts: Amounts) -> None:
+        """Charge."""
+        self.spent.add(amounts)
+
+    def shares(self, count: int) -> Iterator[tuple[Ledger, Amounts]]:
+        """Yield `count` ledgers with an equal part each of what is left, and that part, to be held here meanwhile."""
+        left = {
+            name: max(0.0, limit - getattr(self.spent, name) - getattr(self.held, name))
+            for name, limit in self.limits.items()
+        }
+        for _ in range(count):
+            share = Ledger(Budget())
+            share.limits = {
+                name: amount // count if name in ("tokens", "samples", "verifier_calls") else amount / count
+                for name, amount in left.items()
+            }
+            yield share, Amounts(**share.limits)  # type: ignore[arg-type]

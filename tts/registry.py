@@ -1,0 +1,151 @@
+"""Names to things: strategies, generators, verifiers, tasks; also from entry points of other packages."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import cache
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from pydantic import ValidationError
+
+from tts.errors import ParameterError, UnknownNameError
+from tts.protocols import Strategy
+
+if TYPE_CHECKING:
+    from tts.protocols import Generator, Verifier
+    from tts.tasks import Task
+
+Kind = Literal["strategy", "generator", "verifier", "task"]
+
+BUILT_IN: Mapping[Kind, Mapping[str, str]] = {
+    "strategy": {
+        "best_of_n": "tts.strategies.best_of_n:BestOfN",
+        "self_consistency": "tts.strategies.self_consistency:SelfConsistency",
+    },
+    "generator": {"embedded": "tts.registry:_embedded_generator"},
+    "verifier": {"embedded": "tts.registry:_embedded_verifier"},
+    "task": {"countdown": "tts.benchmarks.tasks:COUNTDOWN"},
+}
+"""Each name with where it is: imported only when asked for. Entry points of group "tts.strategy" and so on add to it."""
+
+_added: dict[Kind, dict[str, Any]] = {"strategy": {}, "generator": {}, "verifier": {}, "task": {}}
+
+
+@cache
+def _from_entry_points(kind: Kind) -> Mapping[str, str]:
+    return {point.name: point.value for point in entry_points(group=f"tts.{kind}")}
+
+
+def names(kind: Kind) -> list[str]:
+    """Return every name of a kind, sorted."""
+    return sorted({*BUILT_IN[kind], *_from_entry_points(kind), *_added[kind]})
+
+
+def register(kind: Kind, name: str, thing: object) -> None:
+    """Add a strategy class, a factory of generators or verifiers, or a task, under a name."""
+    _added[kind][name] = thing
+
+
+def find(kind: Kind, name: str) -> Any:
+    """Return what stands under a name.
+
+    Raises:
+        UnknownNameError: Nothing does; the nearest names are given.
+    """
+    if name in _added[kind]:
+        return _added[kind][name]
+    where = BUILT_IN[kind].get(name) or _from_entry_points(kind).get(name)
+    if where is None:
+        raise UnknownNameError(kind, name, names(kind))
+    module, _, attribute = where.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def strategy(given: str | Strategy, /, **parameters: object) -> Strategy:
+    """Return a strategy by name and parameters; one that is made already is returned as it is.
+
+    Raises:
+        UnknownNameError: No such strategy.
+        ParameterError: An unknown parameter (the nearest names are given) or a value out of range.
+    """
+    if isinstance(given, Strategy):
+        return given
+    if not isinstance(given, str):
+        raise ParameterError(f"strategy is {given!r}: expected a name, or a Strategy with its parameters")
+    return build(find("strategy", given), given, parameters)
+
+
+def build(kind: type[Strategy], name: str, parameters: Mapping[str, object]) -> Strategy:
+    """Make a strategy, turning what pydantic says into one line."""
+    for parameter in parameters:
+        if parameter not in kind.model_fields:
+            raise UnknownNameError(f"parameter of {name}", parameter, kind.model_fields)
+    try:
+        return kind(**parameters)
+    except ValidationError as error:
+        raise ParameterError(f"{name}: {explain(error)}") from None
+
+
+def explain(error: ValidationError) -> str:
+    """Say in one line which values were refused, and why."""
+    return "; ".join(
+        f"{'.'.join(map(str, item['loc'])) or 'value'}={item['input']!r}: {item['msg'].lower()}" for item in error.errors()
+    )
+
+
+def generator(spec: str) -> Generator:
+    """Make a generator from "name" or "name:rest", such as "embedded" or "embedded:FOLDER"."""
+    return cast("Generator", _make("generator", spec))
+
+
+def verifier(spec: str) -> Verifier:
+    """Make a verifier from "name" or "name:rest"."""
+    return cast("Verifier", _make("verifier", spec))
+
+
+def task(name: str) -> Task:
+    """Return a task by name."""
+    return cast("Task", find("task", name))
+
+
+def _make(kind: Kind, spec: str) -> object:
+    name, _, rest = spec.partition(":")
+    factory: Callable[[str], object] = find(kind, name)
+    return factory(rest)
+
+
+def check_options(given: Iterable[str], known: Collection[str]) -> None:
+    """Refuse an option that does not exist.
+
+    Raises:
+        UnknownNameError: Names the nearest ones.
+    """
+    for option in given:
+        if option not in known:
+            raise UnknownNameError("option", option, known)
+
+
+def positive(name: str, value: int) -> int:
+    """Return a count that is at least one.
+
+    Raises:
+        ParameterError: It is not.
+    """
+    if value < 1:
+        raise ParameterError(f"{name} is {value}; it is at least 1")
+    return value
+
+
+def _embedded_generator(model: str) -> Generator:
+    from tts.backends.embedded import EmbeddedGenerator
+
+    return EmbeddedGenerator(model) if model else EmbeddedGenerator()
+
+
+def _embedded_verifier(model: str) -> Verifier:
+    from tts.backends.embedded import EmbeddedScorer
+    from tts.verifiers.process_reward import ProcessReward
+
+    return ProcessReward(EmbeddedScorer(model) if model else EmbeddedScorer())

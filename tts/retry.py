@@ -1,0 +1,54 @@
+"""The one place where a failed call is made again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from pydantic import Field
+
+from tts.errors import TransientError
+from tts.types import Frozen
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Awaitable, Callable
+
+    from tts.protocols import Clock
+
+T = TypeVar("T")
+
+
+class Retry(Frozen):
+    """How often and how patiently a transient fault is tried again: exponential backoff with full jitter."""
+
+    attempts: int = Field(default=4, gt=0, description="calls in all")
+    first_delay: float = Field(default=0.5, ge=0, description="seconds, at most, before the second call")
+    longest_delay: float = Field(default=20.0, ge=0, description="seconds")
+
+    def delay(self, failures: int, asked: float | None, random: random.Random) -> float:
+        """Seconds to wait after that many failures; what the backend asked for is kept to."""
+        ceiling = min(self.longest_delay, self.first_delay * 2.0 ** (failures - 1))
+        return max(asked or 0.0, random.uniform(0, ceiling))
+
+
+async def call_with_retry(
+    call: Callable[[], Awaitable[T]],
+    retry: Retry,
+    clock: Clock,
+    random: random.Random,
+    again: Callable[[TransientError], bool] = lambda _: True,
+) -> T:
+    """Call until it succeeds, fails for good, or has failed `retry.attempts` times.
+
+    `again` is told of each transient fault before a further attempt and may refuse it (the fault is then raised).
+    A deadline, where there is one, cancels the waiting from outside.
+    """
+    for failures in range(1, retry.attempts + 1):
+        try:
+            return await call()
+        except TransientError as error:
+            if failures == retry.attempts or not again(error):
+                error.add_note(f"tried {failures} times")
+                raise
+            await clock.sleep(retry.delay(failures, error.delay, random))
+    raise AssertionError("attempts is at least one")

@@ -1,0 +1,277 @@
+"""The verbs with which a strategy grows its search graph."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+import anyio
+
+from tts import seeds
+from tts.aggregation import Aggregation
+from tts.arrivals import Arrivals, Order
+from tts.batch import Group
+from tts.budget import Amounts
+from tts.errors import NeedsError, ParameterError
+from tts.graph import Node, Origin, Status
+from tts.groups import unwrap
+from tts.protocols import SEED_BLOCK
+from tts.scoring import judge, scorable
+from tts.steps import split_steps
+
+if TYPE_CHECKING:
+    from array import array
+
+    from tts.budget import Ledger
+    from tts.protocols import Verifier
+    from tts.run import Run
+    from tts.types import Problem, Sampling
+
+T = TypeVar("T")
+Nodes = Node | Sequence[Node]
+Scored = bool | Aggregation
+
+
+class Search:
+    """One search, or a part of one with its own share of the budget.
+
+    Attributes:
+        root: The node from which it grows; its path is empty.
+        run: What it shares with the other searches of the same problem.
+        ledger: What it may spend, holds, and has spent.
+        critical_path: Sampled tokens waited for one after another so far.
+    """
+
+    def __init__(self, run: Run, root: Node, ledger: Ledger, critical_path: int = 0) -> None:
+        self.run = run
+        self.root = root
+        self.ledger = ledger
+        self.critical_path = critical_path
+        self._randoms = 0
+
+    @property
+    def problem(self) -> Problem:
+        """What is asked."""
+        return self.run.problem
+
+    @property
+    def sampling(self) -> Sampling:
+        """How text is drawn."""
+        return self.run.sampling
+
+    @property
+    def exhausted(self) -> str | None:
+        """The limit that cut a batch short or closed a block; None while nothing was refused."""
+        return self.ledger.exhausted
+
+    def random(self) -> random.Random:
+        """Return a fresh random generator; the n-th one of a search is the same in every run of one seed."""
+        self._randoms += 1
+        return seeds.generator(self.run.seed, "search", self.root.key, self._randoms)
+
+    async def expand(
+        self, nodes: Nodes, n: int = 1, *, whole: bool = False, scored: Scored = False, sampling: Sampling | None = None
+    ) -> list[Node]:
+        """Draw `n` children of each node, one step each or, with `whole`, to the end of the path.
+
+        A node listed twice gets twice as many children; one that is done is passed over. Tokens, samples and verifier
+        calls for the whole batch are held before anything starts; where they do not suffice, the longest prefix in key
+        order that fits is drawn, which may be empty.
+
+        Args:
+            nodes: The parents.
+            n: Children a parent; one sequence each.
+            whole: Draw to the end of the path instead of one step.
+            scored: Have the verifier score each child; an Aggregation says how step scores become `Node.score` (True: last).
+            sampling: Temperature and the like for this batch only; caps and delimiters remain the run's.
+
+        Returns:
+            The children, in key order.
+
+        Raises:
+            TTSError: A backend or the verifier failed for good; everything paid for is in the graph and the ledger.
+        """
+        block = self._block(nodes, n, whole, scored, sampling, "key", drain=True)
+        children: list[Node] = []
+        async with block:
+            async for child in block:
+                children.append(child)  # noqa: PERF401 (what had come is kept when a deadline closes the block)
+        children += block.drained()
+        return sorted(children, key=lambda child: child.key)
+
+    def arrivals(
+        self,
+        nodes: Nodes,
+        n: int = 1,
+        *,
+        whole: bool = False,
+        scored: Scored = False,
+        sampling: Sampling | None = None,
+        order: Order = "key",
+    ) -> Arrivals:
+        """Like `expand`, but as an asynchronous context manager that yields children as they come; see `Arrivals`."""
+        return self._block(nodes, n, whole, scored, sampling, order, drain=False)
+
+    async def score(self, nodes: Sequence[Node], how: Aggregation = Aggregation.LAST, *, by: Verifier | None = None) -> list[Node]:
+        """Score nodes again, or for the first time, by the run's verifier or by another.
+
+        Returns:
+            The nodes that were scored: those with something to judge, up to what the budget allows, in key order.
+        """
+        verifier = self._verifier(by)
+        wanted = sorted((node for node in nodes if scorable(node, verifier)), key=lambda node: node.key)
+        fits, held = self.ledger.longest_prefix(self._score_cost(node, verifier, 0) for node in wanted)
+        self.ledger.hold(held)
+        try:
+            if fits:
+                await judge(self.run, self.ledger, verifier, wanted[:fits], how)
+        finally:
+            self.ledger.release(held)
+        return wanted[:fits]
+
+    async def transform(self, node: Node, text: str) -> Node:
+        """Return a child of `node` that says `text`: a hint, a revision, "Wait". Nothing is sampled."""
+        child = Node(self.run.graph, node, self._draws(node, 1), text, Origin.GIVEN)
+        ids = await self.run.generator.tokenize(text)
+        child.token_ids = _packed(ids) if ids else None
+        child.path_tokens += len(ids)
+        child.steps = len(split_steps(text, self.sampling.delimiters))
+        child.status = Status.TRUNCATED if child.path_tokens >= self.run.caps.path else Status.OPEN
+        self.run.graph.append(child)
+        self.run.emit_node(child)
+        return child
+
+    async def split(self, n: int, body: Callable[[Search], Awaitable[T]]) -> list[T]:
+        """Run `body` on `n` sub-searches side by side, each with an equal share of what the budget has left.
+
+        Shares are fixed beforehand, so that what one finds does not depend on how fast another is; what is left of
+        them comes back. Returns the results in order.
+        """
+        parts = [(self._branch(ledger), share) for ledger, share in self.ledger.shares(n)]
+        for _, share in parts:
+            self.ledger.hold(share)
+        results: dict[int, T] = {}
+
+        async def work(place: int, part: Search) -> None:
+            results[place] = await body(part)
+
+        try:
+            async with anyio.create_task_group() as tasks:
+                for place, (part, _) in enumerate(parts):
+                    tasks.start_soon(work, place, part)
+        except BaseExceptionGroup as group:
+            raise unwrap(group) from None
+        finally:
+            for part, share in parts:
+                self._join(part, share)
+        return [results[place] for place in range(n)]
+
+    def _branch(self, ledger: Ledger) -> Search:
+        node = Node(self.run.graph, self.root, self._draws(self.root, 1), "", Origin.BRANCH)
+        self.run.graph.append(node)
+        self.run.emit_node(node)
+        return Search(self.run, node, ledger, self.critical_path)
+
+    def _join(self, part: Search, share: Amounts) -> None:
+        self.ledger.release(share)
+        self.ledger.spend(part.ledger.spent)
+        self.ledger.unobserved += part.ledger.unobserved
+        self.ledger.exhausted = self.ledger.exhausted or part.ledger.exhausted
+        self.critical_path = max(self.critical_path, part.critical_path)
+
+    def _block(
+        self, nodes: Nodes, n: int, whole: bool, scored: Scored, sampling: Sampling | None, order: Order, *, drain: bool
+    ) -> Arrivals:
+        if n < 1:
+            raise ParameterError(f"expand: n is {n}; at least one child is drawn")
+        how = None
+        if scored:
+            how = scored if isinstance(scored, Aggregation) else Aggregation.LAST
+            self._verifier(None)
+        groups = self._plan([nodes] if isinstance(nodes, Node) else nodes, n, whole, how, sampling or self.sampling)
+        if self.run.observers:
+            drawn = sum(group.count for group in groups)
+            self.run.emit("batch", parents=len(groups), drawn=drawn, whole=whole, scored=bool(scored))
+        return Arrivals(self, groups, how, order, drain)
+
+    def _plan(
+        self, nodes: Sequence[Node], n: int, whole: bool, how: Aggregation | None, sampling: Sampling
+    ) -> list[Group]:
+        wanted: dict[Node, int] = {}
+        for node in nodes:
+            if not node.done:
+                wanted[node] = wanted.get(node, 0) + n
+        if self._too_late() or not wanted:
+            return []
+        parents = sorted(wanted, key=lambda node: node.key)
+        costs = {parent: self._costs(parent, whole, how) for parent in parents}
+        each = {parent: _sum(*costs[parent]) for parent in parents}
+        fits, held = self.ledger.longest_prefix(each[parent] for parent in parents for _ in range(wanted[parent]))
+        self.ledger.hold(held)
+        groups: list[Group] = []
+        for parent in parents:
+            count = min(wanted[parent], fits)
+            fits -= count
+            groups += self._groups(parent, count, costs[parent], whole, sampling)
+        return groups
+
+    def _groups(
+        self, parent: Node, count: int, costs: tuple[Amounts, Amounts | None], whole: bool, sampling: Sampling
+    ) -> list[Group]:
+        groups = []
+        while count:
+            part = min(count, SEED_BLOCK)
+            first = self._draws(parent, part)
+            seed = seeds.request_seed(self.run.seed, parent.key, first)
+            groups.append(
+                Group(
+                    parent, first, part, seed=seed, cap=costs[0].tokens, cost=costs[0], score_cost=costs[1],
+                    sampling=sampling, whole=whole,
+                )  # fmt: skip
+            )
+            count -= part
+        return groups
+
+    def _costs(self, parent: Node, whole: bool, how: Aggregation | None) -> tuple[Amounts, Amounts | None]:
+        run = self.run
+        left = run.caps.path - parent.path_tokens
+        cap = left if whole else min(left, run.caps.step)
+        cost = run.sampling_cost(cap, computed=run.prompt_length + parent.path_tokens)
+        cost.samples = 1
+        return cost, None if how is None else self._score_cost(parent, self._verifier(None), cap)
+
+    def _score_cost(self, node: Node, verifier: Verifier, more: int) -> Amounts:
+        return self.run.scoring_cost(verifier, 1, self.run.prompt_length + node.path_tokens + more)
+
+    def _verifier(self, other: Verifier | None) -> Verifier:
+        verifier = other or self.run.verifier
+        if verifier is None:
+            raise NeedsError("scores were asked for, but the search has no verifier")
+        return verifier
+
+    def _too_late(self) -> bool:
+        late = self.run.deadline is not None and self.run.clock.now() >= self.run.deadline
+        if late:
+            self.ledger.exhausted = "seconds"
+        return late
+
+    @staticmethod
+    def _draws(parent: Node, count: int) -> int:
+        first = parent.draws
+        parent.draws += count
+        return first
+
+
+def _sum(first: Amounts, second: Amounts | None) -> Amounts:
+    total = Amounts()
+    total.add(first)
+    if second is not None:
+        total.add(second)
+    return total
+
+
+def _packed(ids: Sequence[int]) -> array[int]:
+    from array import array
+
+    return array("i", ids)

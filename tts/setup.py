@@ -1,0 +1,211 @@
+"""Options resolved, backends made, and everything refused that cannot work, before a token is paid for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, TypedDict, TypeVar
+
+import anyio
+
+from tts import registry
+from tts.__about__ import __version__
+from tts.answers import MathAnswerReader
+from tts.budget import Budget
+from tts.clock import SystemClock
+from tts.errors import BudgetError, NeedsError, ProblemError
+from tts.protocols import Clock, Generator, Verifier
+from tts.retry import Retry
+from tts.runtime import check_runtime
+from tts.protocols import Strategy
+from tts.trace import TraceWriter
+from tts.types import Event, Message, Problem, Sampling
+
+if TYPE_CHECKING:
+    import os
+
+    from tts.protocols import AnswerReader
+    from tts.run import Run
+    from tts.types import Prompt
+
+T = TypeVar("T", Generator, Verifier)
+ProblemLike = str | Sequence[Message] | Problem
+Observer = Callable[[Event], None]
+
+
+class SolveOptions(TypedDict, total=False):
+    """What `solve`, `solve_many`, `stream` and their synchronous twins take beside the problem.
+
+    strategy: A registered name, or a strategy with its parameters. Default best_of_n with a verifier, else self_consistency.
+    generator: Draws text. A registered name makes one that is closed at the end.
+    verifier: Scores paths, or None.
+    sampling: Temperature, caps, delimiters.
+    budget: Limits of each problem.
+    seed: Of each problem, together with its id.
+    system: System prompt; None takes the generator's suggestion, "" none.
+    reader: Reads and compares answers; None takes the rules of the problem's task.
+    concurrency: Requests in flight, over all problems.
+    retry: How transient faults are tried again.
+    trace: A file to which events are appended, one JSON line each.
+    observers: Called with each event, from the event loop.
+    clock: Time, for tests.
+    """
+
+    strategy: str | Strategy
+    generator: Generator | str
+    verifier: Verifier | str | None
+    sampling: Sampling
+    budget: Budget
+    seed: int
+    system: str | None
+    reader: AnswerReader | None
+    concurrency: int
+    retry: Retry
+    trace: str | os.PathLike[str] | None
+    observers: Sequence[Observer]
+    clock: Clock
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """Resolved options, with backends made and checked against what the strategy needs."""
+
+    strategy: Strategy
+    generator: Generator
+    verifier: Verifier | None
+    sampling: Sampling
+    budget: Budget
+    seed: int
+    system: str | None
+    reader: AnswerReader | None
+    limiter: anyio.CapacityLimiter
+    retry: Retry
+    trace: TraceWriter | None
+    clock: Clock
+    observers: tuple[Observer, ...] = ()
+    owned: tuple[Generator | Verifier, ...] = field(default=())
+
+    def observed_by(self, observer: Observer) -> Setup:
+        """Return the same with one more observer."""
+        return replace(self, observers=(*self.observers, observer))
+
+    async def aclose(self) -> None:
+        """Close the trace, and the backends that were made here."""
+        if self.trace is not None:
+            self.trace.close()
+        with anyio.CancelScope(shield=True):
+            for backend in self.owned:
+                await backend.aclose()
+
+
+def as_problem(problem: ProblemLike) -> Problem:
+    """Make a Problem of a question or a conversation.
+
+    Raises:
+        ProblemError: It is empty.
+    """
+    if isinstance(problem, Problem):
+        return problem
+    if isinstance(problem, str):
+        if not problem.strip():
+            raise ProblemError("the problem is empty")
+        return Problem(messages=(Message(role="user", content=problem),))
+    return Problem(messages=tuple(problem))
+
+
+def prepare(options: SolveOptions) -> Setup:
+    """Resolve options and refuse what cannot work, before a token is paid for.
+
+    Raises:
+        UsageError: Names what is wrong and what would do.
+    """
+    registry.check_options(options, SolveOptions.__annotations__)
+    if "generator" not in options:
+        raise NeedsError('a generator is needed: generator="embedded", or an object with the Generator protocol')
+    made: list[Generator | Verifier] = []
+    verifier = options.get("verifier")
+    strategy = registry.strategy(options.get("strategy") or ("best_of_n" if verifier else "self_consistency"))
+    sampling, budget = options.get("sampling", Sampling()), options.get("budget", Budget())
+    generator = _make(options["generator"], registry.generator, made)
+    judge = None if verifier is None else _make(verifier, registry.verifier, made)
+    check_needs(strategy, generator, judge)
+    check_meters(budget, generator, judge)
+    for backend in (generator, *([judge] if judge else [])):
+        check_runtime(backend.capabilities.name, backend.capabilities.runtimes)
+    path = options.get("trace")
+    return Setup(
+        strategy=strategy, generator=generator, verifier=judge, sampling=sampling, budget=budget,
+        seed=options.get("seed", 0), system=options.get("system"), reader=options.get("reader"),
+        limiter=anyio.CapacityLimiter(registry.positive("concurrency", options.get("concurrency", 64))),
+        retry=options.get("retry", Retry()), trace=None if path is None else TraceWriter(path),
+        clock=options.get("clock") or SystemClock(), observers=tuple(options.get("observers", ())), owned=tuple(made),
+    )  # fmt: skip
+
+
+def _make(given: T | str, make: Callable[[str], T], made: list[Generator | Verifier]) -> T:
+    if not isinstance(given, str):
+        return given
+    backend = make(given)
+    made.append(backend)
+    return backend
+
+
+def check_needs(strategy: Strategy, generator: Generator, verifier: Verifier | None) -> None:
+    """Refuse a strategy that needs what the backends do not have.
+
+    Raises:
+        NeedsError: Says what is missing and what would do.
+    """
+    needs, able = strategy.needs, generator.capabilities
+    if (needs.verifier or needs.partial_scores) and verifier is None:
+        raise NeedsError(f"{strategy.name} needs a verifier: give verifier=..., for example the embedded one")
+    if needs.partial_scores and verifier is not None and not verifier.capabilities.partial:
+        raise NeedsError(
+            f"{strategy.name} scores unfinished paths; {verifier.capabilities.name} judges finished ones only: "
+            "use a process reward model"
+        )
+    if needs.continuation and not able.continuation:
+        raise NeedsError(f"{strategy.name} continues paths step by step; {able.name} cannot continue a given text")
+    if needs.logprobs and not able.logprobs:
+        raise NeedsError(f"{strategy.name} needs log-probabilities; {able.name} gives none")
+
+
+def check_meters(budget: Budget, generator: Generator, verifier: Verifier | None) -> None:
+    """Refuse a limit in dollars or operations that the backends give no rate for.
+
+    Raises:
+        BudgetError: The limit cannot be metered.
+    """
+    backends = [generator.capabilities, *([verifier.capabilities] if verifier else [])]
+    for limit, rate in (("dollars", "dollars_per_token"), ("flops", "flops_per_token")):
+        for able in backends:
+            if getattr(budget, limit) is not None and getattr(able, rate) is None:
+                raise BudgetError(f"a limit in {limit} cannot be metered: {able.name} does not say its {rate}")
+
+
+async def render(setup: Setup, problem: Problem) -> Prompt:
+    """Return the prompt that the generator will read, system prompt included."""
+    system = setup.generator.capabilities.system if setup.system is None else setup.system
+    messages = problem.messages
+    if system and messages[0].role != "system":
+        messages = (Message(role="system", content=system), *messages)
+    return await setup.generator.encode(messages)
+
+
+def reader_for(setup: Setup, problem: Problem) -> AnswerReader:
+    if setup.reader is not None:
+        return setup.reader
+    task = problem.task or setup.generator.capabilities.task
+    return MathAnswerReader() if task is None else registry.task(task).reader
+
+
+def fingerprint(setup: Setup, run: Run) -> dict[str, object]:
+    """Return the facts that a result depends on beside parameters and seed."""
+    judge = setup.verifier.capabilities if setup.verifier else None
+    return {
+        "tts": __version__,
+        "generator": {"name": setup.generator.capabilities.name, **setup.generator.capabilities.fingerprint},
+        "verifier": None if judge is None else {"name": judge.name, **judge.fingerprint},
+        "sampling": run.sampling.model_dump(mode="json"),
+        "caps": {"path": run.caps.path, "step": run.caps.step},
+    }

@@ -1,0 +1,107 @@
+"""Solving one problem: the only place where an exhausted budget ends."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tts.budget import Ledger
+from tts.errors import TTSError
+from tts.graph import SearchGraph, ThinkingSplitter
+from tts.outcome import Ended, Outcome, candidates_of, fallback_answer, measure, support_of
+from tts.run import Run, resolve_caps
+from tts.runtime import run_sync
+from tts.search import Search
+from tts.seeds import derive
+from tts.setup import ProblemLike, Setup, SolveOptions, as_problem, fingerprint, prepare, reader_for, render
+from tts.trace import header
+from tts.types import Problem
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from tts.selection import Answer
+
+
+def problem_seed(seed: int, problem: Problem) -> int:
+    """Return the seed of one problem of a run: other problems draw otherwise."""
+    return derive(seed, problem.id, problem.question)
+
+
+async def solve_prepared(setup: Setup, given: ProblemLike) -> tuple[Outcome, TTSError | None]:
+    """Search one problem; a backend's or verifier's error comes beside an outcome that keeps what was done.
+
+    Raises:
+        UsageError: The problem cannot be asked; nothing was spent.
+    """
+    problem = as_problem(given)
+    started = setup.clock.now()
+    prompt = await render(setup, problem)
+    caps = resolve_caps(setup.sampling, setup.generator.capabilities, prompt)
+    sampling = setup.sampling
+    split = ThinkingSplitter(sampling.thinking_open, sampling.thinking_close)
+    seconds = setup.budget.seconds
+    observers = setup.observers if setup.trace is None else (*setup.observers, setup.trace.scribe())
+    run = Run(
+        problem=problem, prompt=prompt, generator=setup.generator, verifier=setup.verifier, sampling=sampling,
+        caps=caps, seed=problem_seed(setup.seed, problem), clock=setup.clock, limiter=setup.limiter,
+        graph=SearchGraph(prompt, reader_for(setup, problem), split), started=started,
+        deadline=None if seconds is None else started + seconds, logprobs=setup.generator.capabilities.logprobs,
+        retry=setup.retry, observers=observers,
+    )  # fmt: skip
+    return await _search(setup, Search(run, run.graph.root, Ledger(setup.budget)))
+
+
+async def _search(setup: Setup, search: Search) -> tuple[Outcome, TTSError | None]:
+    run, error = search.run, None
+    if run.observers:
+        run.emit("start", **header(run, setup.strategy, setup.budget, setup.seed, fingerprint(setup, run)))
+    try:
+        answer = await setup.strategy.search(search)
+    except TTSError as raised:
+        answer, error = fallback_answer(run.graph), raised
+    outcome = _outcome(setup, search, answer, error)
+    if run.observers:
+        run.emit("end", outcome=outcome.model_dump(mode="json"))
+    return outcome, error
+
+
+def _outcome(setup: Setup, search: Search, answer: Answer, error: TTSError | None) -> Outcome:
+    run, chosen = search.run, answer.chosen
+    thinking, text = ("", "") if chosen is None else run.graph.split(chosen)
+    value = chosen.answer if chosen is not None and answer.decided else None
+    limit = search.exhausted
+    ended = Ended.ERROR if error else Ended.BUDGET if limit else Ended.DONE if value is not None else Ended.NO_ANSWER
+    return Outcome(
+        problem=run.problem.id, strategy=setup.strategy.name, parameters=setup.strategy.model_dump(mode="json"),
+        seed=setup.seed, answer=value, text=text, thinking=thinking, candidates=candidates_of(answer),
+        usage=measure(search, run.clock.now() - run.started), support=support_of(answer), ended=ended,
+        limit=limit, error=None if error is None else f"{type(error).__name__}: {error}",
+        fingerprint=fingerprint(setup, run), graph=run.graph,
+    )  # fmt: skip
+
+
+async def solve(problem: ProblemLike, **options: Unpack[SolveOptions]) -> Outcome:
+    """Search one problem; see `SolveOptions`.
+
+    Returns:
+        The outcome, also when the budget ended the search.
+
+    Raises:
+        UsageError: What was asked for cannot be done; nothing was spent.
+        BackendError: The generator failed for good; the error's `outcome` keeps what was done.
+        VerifierError: Likewise, of the verifier.
+    """
+    setup = prepare(options)
+    try:
+        outcome, error = await solve_prepared(setup, problem)
+    finally:
+        await setup.aclose()
+    if error is not None:
+        error.outcome = outcome
+        raise error
+    return outcome
+
+
+def solve_sync(problem: ProblemLike, **options: Unpack[SolveOptions]) -> Outcome:
+    """Run `solve` from synchronous code, and from notebooks, whose loop runs already."""
+    return run_sync(lambda: solve(problem, **options))
