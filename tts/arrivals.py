@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Literal, Self
 
 import anyio
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from tts.search import Search
 
 Order = Literal["key", "arrival"]
+Plan = Callable[["Node | Sequence[Node]", int], list[Group]]
+"""Holds what a batch may cost, and divides it into requests."""
 
 
 class Arrivals:
@@ -36,33 +39,49 @@ class Arrivals:
     as discarded. A deadline closes the block: iteration simply ends with it.
     """
 
-    def __init__(self, search: Search, groups: list[Group], how: Aggregation | None, order: Order, drain: bool) -> None:
+    def __init__(
+        self, search: Search, plan: Plan, groups: list[Group], how: Aggregation | None, order: Order, drain: bool
+    ) -> None:
         self._search = search
         self._run = search.run
         self._ledger = search.ledger
-        self._groups = groups
+        self._plan = plan
+        self._groups: list[Group] = []
+        self._planned = groups
         self._how = how
         self._order = order
         self._drain = drain
         self._tasks = anyio.create_task_group()
         self._changed = anyio.Event()
         self._waiting = False
-        self._requests = len(groups)
+        self._requests = 0
         self._unscored: list[tuple[Group, Node]] = []
         self._scoring = False
-        self._ready: deque[Node] = deque()
-        self._by_key: dict[Key, Node] = {}
-        self._keys = deque((*g.parent.key, g.first + i) for g in groups for i in range(g.count))
+        self._ready: deque[tuple[Group, Node]] = deque()
+        self._by_key: dict[Key, tuple[Group, Node]] = {}
+        self._keys: deque[Key] = deque()
         self._gaps: set[Key] = set()
-        self._start = search.critical_path
 
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
-        for group in self._groups:
-            self._tasks.start_soon(self._sample, group)
-        if self._run.deadline is not None and self._groups:
+        self._begin(self._planned)
+        if self._run.deadline is not None:
             self._tasks.start_soon(self._watch, self._run.deadline)
         return self
+
+    def extend(self, nodes: Node | Sequence[Node], n: int = 1) -> int:
+        """Draw `n` more children of each node in this block, as far as the budget allows; return how many that is."""
+        groups = self._plan(nodes, n)
+        self._begin(groups)
+        return sum(group.count for group in groups)
+
+    def _begin(self, groups: list[Group]) -> None:
+        for group in groups:
+            group.start = self._search.critical_path
+            self._keys.extend((*group.parent.key, group.first + place) for place in range(group.count))
+            self._tasks.start_soon(self._sample, group)
+        self._groups += groups
+        self._requests += len(groups)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -80,9 +99,10 @@ class Arrivals:
 
     async def __anext__(self) -> Node:
         while True:
-            node = self._next_ready()
-            if node is not None:
-                self._search.critical_path = max(self._search.critical_path, self._start + node.tokens)
+            arrived = self._next_ready()
+            if arrived is not None:
+                group, node = arrived
+                self._search.critical_path = max(self._search.critical_path, group.start + node.tokens)
                 return node
             if not self._requests and not self._unscored:
                 raise StopAsyncIteration
@@ -100,17 +120,27 @@ class Arrivals:
 
     def drained(self) -> list[Node]:
         """Return what was ready when the block was left, for a reader that wants all of it."""
-        return [*self._ready, *self._by_key.values()]
+        return [node for _, node in (*self._ready, *self._by_key.values())]
 
-    def _next_ready(self) -> Node | None:
+    @property
+    def ready(self) -> int:
+        """How many children have come and were not read yet."""
+        return len(self._ready) + len(self._by_key)
+
+    def discard(self, nodes: Iterable[Node]) -> None:
+        """Mark children that were read as not consumed, where only timing decided that they were read."""
+        for node in nodes:
+            self._discard(node)
+
+    def _next_ready(self) -> tuple[Group, Node] | None:
         if self._order == "arrival":
             return self._ready.popleft() if self._ready else None
         while self._keys and self._keys[0] in self._gaps:
             self._keys.popleft()
-        node = self._by_key.pop(self._keys[0], None) if self._keys else None
-        if node is not None:
+        arrived = self._by_key.pop(self._keys[0], None) if self._keys else None
+        if arrived is not None:
             self._keys.popleft()
-        return node
+        return arrived
 
     async def _change(self) -> None:
         self._changed = anyio.Event()
@@ -240,9 +270,9 @@ class Arrivals:
             self._ledger.release(group.score_cost)
             group.unscored -= 1
         if self._order == "arrival":
-            self._ready.append(node)
+            self._ready.append((group, node))
         else:
-            self._by_key[node.key] = node
+            self._by_key[node.key] = (group, node)
         self._wake()
 
     def _settle(self) -> None:
@@ -253,8 +283,7 @@ class Arrivals:
             for _ in range(group.unscored):
                 self._ledger.release(group.score_cost or Amounts())
         left = [node for _, node in self._unscored]
-        for node in left if self._drain else [*left, *self._ready, *self._by_key.values()]:
-            self._discard(node)
+        self.discard(left if self._drain else [*left, *self.drained()])
 
     def _settle_missing(self, group: Group, place: int) -> None:
         run = self._run

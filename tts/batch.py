@@ -22,7 +22,7 @@ class Group:
 
     __slots__ = (
         "cap", "children", "cost", "count", "dropped", "empty", "first",
-        "observed", "parent", "sampling", "score_cost", "seed", "started", "unscored", "whole",
+        "observed", "parent", "sampling", "score_cost", "seed", "start", "started", "unscored", "whole",
     )  # fmt: skip
 
     def __init__(
@@ -49,6 +49,7 @@ class Group:
         self.sampling = sampling
         self.whole = whole
         self.started = False
+        self.start = 0
         self.dropped = False
         self.observed = [0] * count
         self.children: list[Node | None] = [None] * count

@@ -189,11 +189,15 @@ class Search:
         if scored:
             how = scored if isinstance(scored, Aggregation) else Aggregation.LAST
             self._verifier(None)
-        groups = self._plan([nodes] if isinstance(nodes, Node) else nodes, n, whole, how, sampling or self.sampling)
-        if self.run.observers:
-            drawn = sum(group.count for group in groups)
-            self.run.emit("batch", parents=len(groups), drawn=drawn, whole=whole, scored=bool(scored))
-        return Arrivals(self, groups, how, order, drain)
+
+        def plan(nodes: Nodes, n: int) -> list[Group]:
+            groups = self._plan([nodes] if isinstance(nodes, Node) else nodes, n, whole, how, sampling or self.sampling)
+            if self.run.observers:
+                drawn = sum(group.count for group in groups)
+                self.run.emit("batch", parents=len(groups), drawn=drawn, whole=whole, scored=how is not None)
+            return groups
+
+        return Arrivals(self, plan, plan(nodes, n), how, order, drain)
 
     def _plan(
         self, nodes: Sequence[Node], n: int, whole: bool, how: Aggregation | None, sampling: Sampling
