@@ -21,7 +21,11 @@ Kind = Literal["strategy", "generator", "verifier", "task"]
 
 BUILT_IN: Mapping[Kind, Mapping[str, str]] = {
     "strategy": {
+        "a_star": "tts.strategies.a_star:AStar",
+        "beam": "tts.strategies.beam:Beam",
         "best_of_n": "tts.strategies.best_of_n:BestOfN",
+        "first_finish": "tts.strategies.first_finish:FirstFinish",
+        "particle_filter": "tts.strategies.particle_filter:ParticleFilter",
         "self_consistency": "tts.strategies.self_consistency:SelfConsistency",
     },
     "generator": {"embedded": "tts.registry:_embedded_generator"},
