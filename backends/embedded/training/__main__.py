@@ -8,14 +8,13 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from tts.backends.embedded.training import corpus, evaluation, model, rollouts
 from tts.backends.embedded.training.optimisation import Schedule
 from tts.backends.embedded.training.policy import train_policy
 from tts.backends.embedded.training.reward import train_reward_model
+from tts.backends.embedded.training.rows import Rows
 
 TEMPERATURE = 0.8
 CORPUS_SIZE, RANDOM_SHARE, CORPUS_SEED = 240_000, 0.3, 1
@@ -30,13 +29,12 @@ PROBLEMS, EVALUATION_SEED = 300, 7
 
 def data(work: Path) -> None:
     """Write the policy's corpus."""
-    corpus.save(corpus.build(CORPUS_SIZE, RANDOM_SHARE, CORPUS_SEED), work / "corpus.npz")
+    corpus.build(CORPUS_SIZE, RANDOM_SHARE, CORPUS_SEED).save(work / "corpus.npz")
 
 
 def policy(work: Path) -> None:
     """Train the policy."""
-    arrays = _arrays(work / "corpus.npz")
-    trained = train_policy(arrays["tokens"], arrays["learned"], POLICY_SCHEDULE, POLICY_BATCH, POLICY_SEED)
+    trained = train_policy(Rows.load(work / "corpus.npz"), POLICY_SCHEDULE, POLICY_BATCH, POLICY_SEED)
     model.save(trained, work / "countdown-policy")
 
 
@@ -53,8 +51,8 @@ def first_steps(work: Path) -> None:
 def prm(work: Path) -> None:
     """Train the reward model."""
     pools = [
-        (_arrays(work / "attempts.npz"), ATTEMPTS_BATCH),
-        (_arrays(work / "first_steps.npz"), FIRST_STEPS_BATCH),
+        (Rows.load(work / "attempts.npz"), ATTEMPTS_BATCH),
+        (Rows.load(work / "first_steps.npz"), FIRST_STEPS_BATCH),
     ]
     start = model.load_policy(work / "countdown-policy")
     trained = train_reward_model(start, pools, REWARD_SCHEDULE, REWARD_SEED)
@@ -85,15 +83,10 @@ STAGES: dict[str, tuple[Callable[[Path], None], str]] = {
 }
 
 
-def _arrays(file: Path) -> dict[str, NDArray[np.uint16]]:
-    with np.load(file) as stored:
-        return dict(stored)
-
-
 def _sample(file: Path, count: int, steps: int | None, slip_share: float, seed: int) -> None:
     sampler = model.load_policy(file.parent / "countdown-policy")
-    arrays = rollouts.build(sampler, count, steps=steps, slip_share=slip_share, temperature=TEMPERATURE, seed=seed)
-    corpus.save(arrays, file)
+    sampled = rollouts.build(sampler, count, steps=steps, slip_share=slip_share, temperature=TEMPERATURE, seed=seed)
+    sampled.save(file)
 
 
 def _arguments() -> Namespace:

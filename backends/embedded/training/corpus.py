@@ -7,13 +7,12 @@ the choice of a move that loses the target is not learned; its arithmetic, and e
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path as FilePath
 from random import Random
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tts.backends.embedded.training import vocabulary
+from tts.backends.embedded.training.rows import Rows
 from tts.benchmarks.tasks.countdown import (
     Instance,
     Move,
@@ -67,8 +66,8 @@ def segments(instance: Instance, path: Path) -> Iterator[Segment]:
     yield Segment(vocabulary.END, learned=True)
 
 
-def build(count: int, random_share: float, seed: int) -> dict[str, NDArray[np.uint16]]:
-    """Return token ids and a mask of the learned ones, one row per example."""
+def build(count: int, random_share: float, seed: int) -> Rows:
+    """Return examples; a mark of 1 is on every token that is learned, and 0 on the others."""
     rng = Random(seed)
     tokenizer = vocabulary.build_tokenizer()
     tokens = np.full((count, LONGEST_EXAMPLE), vocabulary.PADDING_ID, np.uint16)
@@ -81,11 +80,4 @@ def build(count: int, random_share: float, seed: int) -> dict[str, NDArray[np.ui
             tokens[row, position : position + len(ids)] = ids
             learned[row, position : position + len(ids)] = segment.learned
             position += len(ids)
-    return {"tokens": tokens, "learned": learned}
-
-
-def save(arrays: dict[str, NDArray[np.uint16]], file: FilePath) -> None:
-    """Write arrays so that a file that exists is complete."""
-    partial = file.with_suffix(".partial.npz")
-    np.savez(partial, **arrays)
-    partial.rename(file)
+    return Rows(tokens, learned)

@@ -1,17 +1,26 @@
 """The two small Llama models: their shapes, first weights and files."""
 
+import json
 import math
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, LlamaForTokenClassification, PreTrainedModel
+from transformers import LlamaConfig, LlamaForCausalLM, LlamaForTokenClassification, PreTrainedModel
 
 from tts.backends.embedded.training import vocabulary
 
 WIDTH = 128
+# The backward pass of the fused attention is slower than the plain one on a CPU at this size.
+_ATTENTION = "eager"
 _PERIODS = (2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 16, 20, 25, 32, 50, 64, 100, 128, 200, 256, 400, 512, 700, 1000, 2000)
 _EMBEDDING_SCALE = 0.08
+_GENERATION = {
+    "do_sample": True,
+    "temperature": 0.8,
+    "eos_token_id": vocabulary.END_ID,
+    "pad_token_id": vocabulary.PADDING_ID,
+}
 
 
 def configuration(**extra: Any) -> LlamaConfig:
@@ -27,8 +36,6 @@ def configuration(**extra: Any) -> LlamaConfig:
         pad_token_id=vocabulary.PADDING_ID,
         bos_token_id=None,
         eos_token_id=vocabulary.END_ID,
-        # The CPU backward pass of the fused attention is slower than the plain one at this size.
-        attn_implementation="eager",
         **extra,
     )
 
@@ -37,6 +44,7 @@ def new_policy(seed: int) -> LlamaForCausalLM:
     """Return an untrained policy whose number embeddings start from arithmetic features."""
     torch.manual_seed(seed)
     policy = LlamaForCausalLM(configuration(tie_word_embeddings=True))
+    policy.set_attn_implementation(_ATTENTION)
     start = vocabulary.FIRST_NUMBER_ID
     with torch.no_grad():
         policy.model.embed_tokens.weight[start : start + vocabulary.NUMBER_LIMIT] = _number_features()
@@ -55,6 +63,7 @@ def new_reward_model(policy: LlamaForCausalLM, seed: int) -> LlamaForTokenClassi
             classifier_dropout=0.0,
         )
     )
+    classifier.set_attn_implementation(_ATTENTION)
     classifier.model.load_state_dict(policy.model.state_dict())
     return classifier
 
@@ -65,23 +74,17 @@ def save(model: PreTrainedModel, folder: Path) -> None:
     (folder / "model.safetensors").chmod(0o644)
     vocabulary.save_tokenizer(folder)
     if isinstance(model, LlamaForCausalLM):
-        sampling = GenerationConfig(
-            do_sample=True,
-            temperature=0.8,
-            eos_token_id=vocabulary.END_ID,
-            pad_token_id=vocabulary.PADDING_ID,
-        )
-        sampling.save_pretrained(folder)
+        (folder / "generation_config.json").write_text(json.dumps(_GENERATION, indent=2) + "\n")
 
 
 def load_policy(folder: Path) -> LlamaForCausalLM:
     """Read a policy back."""
-    return LlamaForCausalLM.from_pretrained(folder, attn_implementation="eager")
+    return LlamaForCausalLM.from_pretrained(folder, attn_implementation=_ATTENTION)
 
 
 def load_reward_model(folder: Path) -> LlamaForTokenClassification:
     """Read a reward model back."""
-    return LlamaForTokenClassification.from_pretrained(folder, attn_implementation="eager")
+    return LlamaForTokenClassification.from_pretrained(folder, attn_implementation=_ATTENTION)
 
 
 def _number_features() -> torch.Tensor:
@@ -93,4 +96,5 @@ def _number_features() -> torch.Tensor:
     features = torch.stack([*columns, logarithm, numbers / 500 - 1], dim=1)
     noise = torch.randn(vocabulary.NUMBER_LIMIT, WIDTH - features.shape[1]) * 0.5
     rotation, _ = torch.linalg.qr(torch.randn(WIDTH, WIDTH))
-    return torch.cat([features, noise], dim=1) @ rotation * _EMBEDDING_SCALE
+    rotated: torch.Tensor = torch.cat([features, noise], dim=1) @ rotation
+    return rotated * _EMBEDDING_SCALE

@@ -46,7 +46,7 @@ def train(
             group["lr"] = rate * schedule.factor(step)
         with torch.autocast("cpu", torch.bfloat16):
             loss = loss_of(batch)
-        loss.backward()
+        torch.autograd.backward(loss)
         for optimiser in optimisers:
             optimiser.step()
             optimiser.zero_grad()

@@ -1,6 +1,6 @@
 """The process reward model: P(good) at the end of each part, trained on exact labels of the policy's attempts."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -8,18 +8,16 @@ from numpy.typing import NDArray
 from torch.nn.functional import cross_entropy
 from transformers import LlamaForCausalLM, LlamaForTokenClassification
 
-from tts.backends.embedded.training import vocabulary
 from tts.backends.embedded.training.model import new_reward_model
 from tts.backends.embedded.training.optimisation import Schedule, train
 from tts.backends.embedded.training.rollouts import UNLABELLED, part_ends
+from tts.backends.embedded.training.rows import Batch, Rows
 
-Arrays = dict[str, NDArray[np.uint16]]
-Batch = tuple[torch.Tensor, torch.Tensor]
 _SCORING_BATCH = 1000
 
 
 def train_reward_model(
-    policy: LlamaForCausalLM, pools: Sequence[tuple[Arrays, int]], schedule: Schedule, seed: int
+    policy: LlamaForCausalLM, pools: Sequence[tuple[Rows, int]], schedule: Schedule, seed: int
 ) -> LlamaForTokenClassification:
     """Train a reward model on a copy of the policy's trunk.
 
@@ -35,7 +33,7 @@ def train_reward_model(
         logits, labels = zip(*(_labelled(model, *batch) for batch in batches), strict=True)
         return cross_entropy(torch.cat(logits).float(), torch.cat(labels))
 
-    streams = [_batches(arrays, size, seed) for arrays, size in pools]
+    streams = [rows.batches(size, seed) for rows, size in pools]
     train(model, zip(*streams, strict=True), loss_of, schedule)
     return model
 
@@ -58,18 +56,3 @@ def _labelled(
     hidden = model.model(input_ids=inputs, use_cache=False).last_hidden_state
     wanted = labels != UNLABELLED
     return model.score(hidden[wanted]), labels[wanted]
-
-
-def _batches(arrays: Arrays, size: int, seed: int) -> Iterator[Batch]:
-    """Yield shuffled batches without end, each cut to its longest row."""
-    generator = np.random.default_rng(seed)
-    tokens, labels = arrays["tokens"], arrays["labels"]
-    while True:
-        order = generator.permutation(len(tokens))
-        for start in range(0, len(order) - size + 1, size):
-            rows = order[start : start + size]
-            longest = int((tokens[rows] != vocabulary.PADDING_ID).sum(1).max())
-            yield (
-                torch.from_numpy(tokens[rows, :longest].astype(np.int64)),
-                torch.from_numpy(labels[rows, :longest].astype(np.int64)),
-            )

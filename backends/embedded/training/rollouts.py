@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from transformers import LlamaForCausalLM
 
 from tts.backends.embedded.training import vocabulary
+from tts.backends.embedded.training.rows import Rows
 from tts.backends.embedded.training.sampling import LONGEST_ROLLOUT, prompts, sample
 from tts.benchmarks.tasks.countdown import STEP_END, Instance, label_steps, training_instances
 
@@ -20,8 +21,8 @@ _FARTHEST_SLIP = 10
 
 def build(
     policy: LlamaForCausalLM, count: int, *, steps: int | None, slip_share: float, temperature: float, seed: int
-) -> dict[str, NDArray[np.uint16]]:
-    """Return token ids, and a label at the end of each part: 1 good, 0 bad, 2 elsewhere.
+) -> Rows:
+    """Return attempts; the mark at the end of each part is 1 for good and 0 for bad, and 2 everywhere else.
 
     Args:
         policy: the policy whose attempts are labelled.
@@ -44,7 +45,7 @@ def build(
                 _slip(row, rng)
         tokens.append(_widened(rows, vocabulary.PADDING_ID))
         labels.append(_widened(label_rows(batch, rows), UNLABELLED))
-    return {"tokens": np.concatenate(tokens), "labels": np.concatenate(labels)}
+    return Rows(np.concatenate(tokens), np.concatenate(labels))
 
 
 def part_ends(row: NDArray[np.int64]) -> list[int]:

@@ -1,0 +1,1 @@
+"""Sets of problems with exact rules for what is right."""
