@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
 from fractions import Fraction
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 MAX_BITS = 2048
 """No number grows beyond this; 617 digits, below the least limit Python allows on writing an integer."""
@@ -17,13 +20,10 @@ MAX_POWER = 1000
 MAX_DEPTH = 24
 MAX_TOKENS = 400
 
-_SYMBOLS = {
-    "\\" + name
-    for name in (
-        "pi alpha beta gamma delta epsilon zeta eta theta kappa lambda mu nu xi rho sigma tau phi chi psi omega"
-        " Gamma Delta Theta Lambda Sigma Phi Psi Omega varphi varepsilon"
-    ).split()
-}
+_SYMBOL = re.compile(
+    r"\\(?:pi|alpha|beta|gamma|delta|epsilon|varepsilon|zeta|eta|theta|kappa|lambda|mu|nu|xi|rho|sigma|tau|phi|varphi"
+    r"|chi|psi|omega|Gamma|Delta|Theta|Lambda|Sigma|Phi|Psi|Omega)"
+)
 _NUMBER = re.compile(r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _LETTERS = re.compile(r"[A-Za-z]|(?!ln|lg|no)[a-z]{2}")
 _ROOT = re.compile(r"\\sqrt\{([0-9]+)\}")
@@ -96,7 +96,7 @@ class _Reader:
         return terms
 
     def _operator(self, before: str) -> str:
-        """Take the next operator; none is a product, but not after a division, before a number, or where it may be a call."""
+        """Take the next operator; none means a product, save after a division, before a number, or in a likely call."""
         if self._next in ("*", "/"):
             return self._take()
         called = self._next == "(" and self._tokens[self._at - 1][-1].isalpha() and self._tokens[self._at - 1] != r"\pi"
@@ -142,7 +142,7 @@ class _Reader:
         token = self._take()
         if _NUMBER.fullmatch(token):
             return _constant(_number(token))
-        if token in _SYMBOLS:
+        if _SYMBOL.fullmatch(token):
             return _symbol(token)
         if _LETTERS.fullmatch(token):
             return self._letters(token)

@@ -1,12 +1,15 @@
-"""The one spelling of an answer: its lists, tuples, sets, intervals, relations and matrices, and the algebra inside them."""
+"""The one spelling of an answer: its lists, tuples, sets, intervals, relations, matrices, and the algebra in them."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
 
 from tts._algebra import simplify
 from tts._latex import clean, join, tokenise
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
 
 MAX_LENGTH = 4000
 """Characters; longer text is no answer that can be compared."""
@@ -21,7 +24,9 @@ _CHOICE = re.compile(r"\(?([A-Z])[).:]*|\(([A-J])\)\s+[A-Za-z0-9].*", re.DOTALL)
 _LABEL = re.compile(r"(?:[A-Za-z]{1,2}|\\[a-z]+)(?:_\{?\w+\}?)?(?:\([a-z]\))?|\([A-Za-z](?:,[A-Za-z])*\)")
 _TITLE_WORD = re.compile(r"[A-Z][a-z]{2,}|No")
 _MATRICES = frozenset(("pmatrix", "bmatrix"))
-_PLACEHOLDERS = frozenset(("answer", "the answer", "your answer", "final answer", "the final answer", r"\ldots", r"\dots"))
+_PLACEHOLDERS = frozenset(
+    ("answer", "the answer", "your answer", "final answer", "the final answer", r"\ldots", r"\dots")
+)
 
 
 def canonical(text: str) -> str | None:
@@ -33,11 +38,14 @@ def canonical(text: str) -> str | None:
     given = " ".join(text.split())
     if len(given) > MAX_LENGTH:
         return None
-    spelling: str | None = given
+    spelling = given
     for _ in range(MAX_ROUNDS):
-        before, spelling = spelling, _once(spelling)
-        if spelling is None or spelling == before:
-            return spelling
+        after = _once(spelling)
+        if after is None or after == spelling:
+            return after
+        if len(after) > MAX_LENGTH:
+            break
+        spelling = after
     return given
 
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _UNICODE = str.maketrans(
     {
@@ -41,15 +45,15 @@ _NULL_DELIMITER = re.compile(r"\\(?:left|right)\s*\.(?!\d)")
 _THIN_GROUP = re.compile(r"(?:,\\!|\{,\}|\\,)\s*(?=\d{3}(?!\d))")
 
 _UNIT = (
-    r"(?:square|cubic|sq\.?)?\s*(?:percentage|percent|per cent|pct|degree|deg|radian|rad|unit|dollar|cent|euro|yuan|rupee|pound"
-    r"|second|sec|minute|min|hour|hr|day|week|month|year|inch|inche|foot|feet|ft|yard|mile|mph|millimeter|mm|centimeter"
-    r"|cm|kilometer|km|meter|metre|gram|kg|kilogram|ounce|oz|ton|liter|litre|gallon|mL|ml|student|people|person|way"
+    r"(?:square|cubic|sq\.?)?\s*(?:percentage|percent|per cent|pct|degree|deg|radian|rad|unit|dollar|cent|euro|yuan"
+    r"|rupee|pound|second|sec|minute|min|hour|hr|day|week|month|year|inch|inche|foot|feet|ft|yard|mile|mph|millimeter|mm"
+    r"|centimeter|cm|kilometer|km|meter|metre|gram|kg|kilogram|ounce|oz|ton|liter|litre|gallon|mL|ml|student|people|person|way"
     r"|apple|book|coin|marble|ticket|point)s?"
 )
 _TRAILING_UNIT = re.compile(
-    rf"(?<=[0-9}}\s])(?:{_UNIT})(?:\s*(?:per|/)\s*(?:{_UNIT}|h|s))?\s*(?:\^\s*\{{?\s*[0-9]\s*\}}?)?\s*\.?$"
+    rf"(?<=[0-9}}\s])(?:{_UNIT})(?:\s*(?:per|/)\s*(?:{_UNIT}|h|s))?\s*(?:\^\s*(?:[0-9]|\{{\s*[0-9]\s*\}}))?\s*\.?$"
 )
-_TRAILING_TEXT = re.compile(r"\\text\s*\{\s*([^{}0-9]*?)\s*\}\s*(?:\^\s*\{?\s*[0-9]\s*\}?)?\s*\.?$")
+_TRAILING_TEXT = re.compile(r"\\text\s*\{\s*([^{}0-9]*?)\s*\}\s*(?:\^\s*(?:[0-9]|\{\s*[0-9]\s*\}))?\s*\.?$")
 # What a word after a number may not be, to be passed over as a unit: it changes the value.
 _NOT_UNITS = re.compile(
     r"(?i)e|i|x|y|n|and|or|(?:hundred|thousand|million|billion|trillion|dozen|half|a\.?m|p\.?m|bc|ad)\b.*"
@@ -59,7 +63,7 @@ _ATOM = r"([0-9A-Za-z]|\\[A-Za-z]+)"
 _REWRITES = [
     (re.compile(pattern), replacement)
     for pattern, replacement in (
-        (r"\^\s*\{?\s*\\circ\s*\}?|%", " "),
+        (r"\^\s*(?:\\circ|\{\s*\\circ\s*\})|%", " "),
         (r"\\text\s*\{([^{}]*)\}", r" \1 "),
         (r"(?<=[\w)}])\s*\*\*\s*(?=[\w({\\-])", "^"),
         (r"<=|=<", r"\\le "),
@@ -71,23 +75,24 @@ _REWRITES = [
         (r"\\sqrt\s*([0-9]+|[A-Za-z]|\\[A-Za-z]+)", r"\\sqrt{\1}"),
         (rf"\\frac\s*{_ATOM}", r"\\frac{\1}"),
         (rf"\\frac\s*(\{{[^{{}}]*\}})\s*{_ATOM}(?![0-9])", r"\\frac\1{\2}"),
-        (r"(?<![\w.,])([1-9]\d{0,2})((?: \d{3})+)(?![\w.,])", lambda match: match[0].replace(" ", "")),
     )
 ]
 _BRACKET = re.compile(r"[(\[]|\\\{")
+_SPACED_THOUSANDS = re.compile(r"(?<![\w.,])[1-9]\d{0,2}(?: \d{3})+(?![\w.,])")
 _THOUSANDS = re.compile(r"(?<![\w.,])[1-9]\d{0,2}(?:,\d{3})+(?!,?\d)")
 _TOKEN = re.compile(
-    r"\\[A-Za-z]+|\\.|(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,9}(?![\w.]))?|[A-Za-z]+|\S", re.DOTALL
+    r"\\[A-Za-z]+|\\.|(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,9}(?![\w.]))?|[^\W\d_]+|\S", re.DOTALL
 )
 
 
 def clean(text: str) -> str:
-    """Return `text` in one spelling: fonts, sizes, spaces, dollars, percent, degrees and units gone, arguments braced."""
+    """Return `text` in one spelling: no fonts, sizes, dollars, percent, degrees or units, and arguments in braces."""
     text = _NULL_DELIMITER.sub("", text.translate(_UNICODE))
     text = _COMMAND.sub(_rename, _THIN_GROUP.sub("", text)).replace("$", "")
     text = _without_unit(_trim(text))
     for pattern, replacement in _REWRITES:
         text = pattern.sub(replacement, text)
+    text = _SPACED_THOUSANDS.sub(lambda match: match[0].replace(" ", ""), text)
     if not _BRACKET.search(text):  # inside brackets a comma separates: (1,234) is a pair
         text = _THOUSANDS.sub(lambda match: match[0].replace(",", ""), text)
     return _trim(text)
@@ -98,7 +103,7 @@ def _rename(match: re.Match[str]) -> str:
 
 
 def _trim(text: str) -> str:
-    return text.strip().lstrip("*`\"=").rstrip("\\*`\".,;: \n").strip()
+    return text.strip().lstrip('*`"=').rstrip('\\*`".,;: \n').strip()
 
 
 def _without_unit(text: str) -> str:
@@ -120,7 +125,7 @@ def join(tokens: Sequence[str]) -> str:
     """Write tokens as text, with a space only where two would run together, and no needless `*` or braces."""
     kept = _plain(tokens)
     parts = kept[:1]
-    for before, token in zip(kept, kept[1:], strict=False):
+    for before, token in pairwise(kept):
         parts.append(" " + token if _would_run_together(before, token) else token)
     return "".join(parts).removeprefix("+")
 

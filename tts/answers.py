@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tts._canonical import canonical
@@ -14,19 +13,22 @@ _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _UNBRACED = re.compile(r"(?:(?!\\\)|\\\])[^$\n]){0,200}")
 _HASHES = re.compile(r"^####[ \t]*([-+]?[ \t]?\$?[ \t]?[-+]?[0-9.][0-9.,/]*)[ \t%]*$", re.MULTILINE)
 _STATED = re.compile(r"(?i)\banswer(?:\s{1,5}(?:is|would be|=)\b|\s{0,5}:|\*\*)[\s:*]{0,20}")
-_MATHS = re.compile(r"\$\$([^$]{1,400})\$\$|\$([^$\n]{1,400})\$(?![0-9])|\\\((.{1,400}?)\\\)|\\\[(.{1,400}?)\\\]", re.DOTALL)
+_MATHS = re.compile(
+    r"\$\$([^$]{1,400})\$\$|\$([^$\n]{1,400})\$(?![0-9])|\\\((.{1,400}?)\\\)|\\\[(.{1,400}?)\\\]", re.DOTALL
+)
 _SENTENCE = re.compile(r"(?:(?!\*\*)(?![.!?](?:\s|$))[^\n]){1,200}")
 _TELLING = re.compile(r"[0-9$\\]|(?<!\w)\(?[A-Z]\)?(?!\w)|^\W*\w+\W*$")
+MAX_CLAIMS = 8
+"""How many statements of an answer are looked at, from the end."""
+
 _NUMBER = re.compile(r"(?<![\w.])-?(?:[0-9]+(?:,[0-9]{3})*(?:\.[0-9]+)?|\.[0-9]+)(?:/[0-9]+)?")
 
 
-def split_thinking(
-    text: str, open: str = "<think>", close: str = "</think>", inside: bool = False
-) -> tuple[str, str]:
+def split_thinking(text: str, open: str = "<think>", close: str = "</think>", inside: bool = False) -> tuple[str, str]:
     """Part a model's text into what it thought and what it says.
 
-    A close without an open before it means that the prompt opened the thinking: all before it was thought. Thinking that
-    is never closed leaves nothing said, so that no answer is read from it.
+    A close without an open before it means that the prompt opened the thinking: all before it was thought. Thinking
+    that is never closed leaves nothing said, so that no answer is read from it.
 
     Args:
         text: What was generated, after the prompt.
@@ -71,23 +73,24 @@ class ExactReader:
 class MathAnswerReader:
     r"""Reads a mathematical answer, and groups the spellings of one value.
 
-    Extraction follows `extract_answer` of search-and-learn and Minerva's `last_boxed_only_string`, with these departures:
-    escaped braces are no braces; a last box that is not closed, or empty, is no answer; the last number of the text counts
-    only if asked for, since a text that was cut off has numbers but no answer. Of several boxes the last one counts.
+    Extraction follows `extract_answer` of huggingface/search-and-learn (after Minerva), with these departures: escaped
+    braces are no braces; a last box that is not closed, or empty, is no answer; the last number of the text counts only
+    if asked for, since a text that was cut off has numbers but no answer. Of several boxes the last one counts.
 
-    The key is itself a spelling of the answer, found by rules that rewrite one text, so equality is transitive and needs no
-    pairs. It does not approximate, expand or solve. What it decides where graders disagree:
+    The key is itself a spelling of the answer, found by rules that rewrite one text, so equality is transitive and
+    needs no pairs. It does not approximate, expand or solve. What it decides where graders disagree:
 
-    - Numbers are exact: 0.5, 1/2 and \frac12 are one; 0.333 is not 1/3. `1,234` and `1 234` are one number; inside brackets
-      a comma separates. `2\frac12` and `2 1/2` are mixed numbers when the fraction is proper.
-    - Percent signs, degrees, currencies, and a unit after a number are dropped, as Minerva does: 10\% is 10, not 0.1, and
-      5 cm is 5 m. Words that scale (million, dozen) stay. A digit group after a decimal comma is not guessed.
-    - `x=5`, `f(x)=5`, `x \in S` and `(x,y)=(1,2)` are their right side. Other equations keep both sides and their order.
-    - A bare list (`1, -2`; `1 and -2`) is the set `\{-2,1\}`: order is no part of it, repetition is. `a \pm b` is the set
-      of both. Tuples and intervals keep order and the kind of bracket; (5) is 5. Labels stay in a set where they differ.
-    - Sums and products of letters commute, `\frac{x}{2}` is `x/2`, `\frac{1}{\sqrt3}` is `\frac{\sqrt3}{3}`; products of
-      sums are not expanded. What cannot be read with certainty (functions, factorials, powers too large) is compared as
-      text without spaces, fonts and needless braces.
+    - Numbers are exact: 0.5, 1/2 and \frac12 are one; 0.333 is not 1/3. `1,234` and `1 234` are one number, but inside
+      brackets a comma separates, and a decimal comma is not guessed. `2\frac12` and `2 1/2` are mixed numbers when the
+      fraction is proper.
+    - Percent signs, degrees, currencies, and a unit after a number are dropped, as Minerva does: 10\% is 10, not 0.1,
+      and 5\text{ cm} is 5\text{ m}. Words that scale (million, dozen) stay.
+    - `x=5`, `f(x)=5`, `x \in S` and `(x,y)=(1,2)` are their right side. Other equations keep both sides, in order.
+    - A bare list (`1, -2`; `1 and -2`) is the set `\{-2,1\}`: order is no part of it, repetition is. `a \pm b` is the
+      set of both. Tuples and intervals keep order and kind of bracket; (5) is 5. Labels that differ stay in a set.
+    - Sums and products of letters commute, `\frac{x}{2}` is `x/2`, `\frac{1}{\sqrt3}` is `\frac{\sqrt3}{3}`; products
+      of sums are not expanded. What cannot be read with certainty (functions, factorials, powers too large) is compared
+      as text without spaces, fonts and needless braces.
     - `(A)`, `A.` and `(A) Paris` are the choice A. Words in title case are the words in lower case.
     - An answer without a letter or digit, a placeholder (`answer`, `\ldots`), or one beyond 4000 characters has no key.
 
@@ -130,21 +133,21 @@ def _boxed(text: str, start: int) -> str | None:
 
 
 def _stated(text: str) -> str | None:
-    """Return the last answer stated in words or after four hashes."""
+    """Return the last answer stated in words or after four hashes, whichever is later."""
     hashes = deque(_HASHES.finditer(text), maxlen=1)
     least = hashes[0].end() if hashes else 0
-    words = deque(_claims(text, least), maxlen=1)
-    if words:
-        return words[0]
+    for claim in reversed(deque(_STATED.finditer(text, least), maxlen=MAX_CLAIMS)):
+        answer = _claimed(text, claim.end())
+        if answer:
+            return answer
     return hashes[0][1].strip() if hashes else None
 
 
-def _claims(text: str, start: int) -> Iterator[str]:
-    for match in _STATED.finditer(text, start):
-        maths = _MATHS.match(text, match.end())
-        if maths is not None:
-            yield next(filter(None, maths.groups())).strip()
-            continue
-        sentence = _SENTENCE.match(text, match.end())
-        if sentence is not None and _TELLING.search(sentence[0].strip()):
-            yield sentence[0].strip()
+def _claimed(text: str, start: int) -> str | None:
+    """Return the formula, number, choice or word that `the answer is` goes on with; not a whole phrase."""
+    maths = _MATHS.match(text, start)
+    if maths is not None:
+        return maths[maths.lastindex or 0].strip()
+    sentence = _SENTENCE.match(text, start)
+    stated = sentence[0].strip() if sentence else ""
+    return stated if _TELLING.search(stated) else None
