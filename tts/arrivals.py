@@ -27,8 +27,20 @@ if TYPE_CHECKING:
     from tts.search import Search
 
 Order = Literal["key", "arrival"]
-Plan = Callable[["Node | Sequence[Node]", int], list[Group]]
-"""Holds what a batch may cost, and divides it into requests."""
+Nodes = Node | Sequence[Node]
+Wanted = dict[Node, int]
+"""How many children each parent is to get, parents in key order."""
+Plan = Callable[[Wanted], tuple[list[Group], Wanted]]
+"""Holds what fits into the budget, divides it into requests, and returns them with what did not fit."""
+
+
+def wanted_children(nodes: Nodes, n: int) -> Wanted:
+    """Count the children of each open node: `n` for each time that it is listed."""
+    counts: Wanted = {}
+    for node in [nodes] if isinstance(nodes, Node) else nodes:
+        if not node.done:
+            counts[node] = counts.get(node, 0) + n
+    return {node: counts[node] for node in sorted(counts, key=lambda node: node.key)}
 
 
 class Arrivals:
@@ -40,20 +52,21 @@ class Arrivals:
     """
 
     def __init__(
-        self, search: Search, plan: Plan, groups: list[Group], how: Aggregation | None, order: Order, drain: bool
+        self, search: Search, plan: Plan, wanted: Wanted, how: Aggregation | None, order: Order, drain: bool
     ) -> None:
         self._search = search
         self._run = search.run
         self._ledger = search.ledger
         self._plan = plan
         self._groups: list[Group] = []
-        self._planned = groups
+        self._rest = wanted
         self._how = how
         self._order = order
         self._drain = drain
         self._tasks = anyio.create_task_group()
         self._changed = anyio.Event()
         self._waiting = False
+        self._is_short = False
         self._requests = 0
         self._unscored: list[tuple[Group, Node]] = []
         self._scoring = False
@@ -64,24 +77,33 @@ class Arrivals:
 
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
-        self._begin(self._planned)
+        self._begin()
         if self._run.deadline is not None:
             self._tasks.start_soon(self._watch, self._run.deadline)
         return self
 
-    def extend(self, nodes: Node | Sequence[Node], n: int = 1) -> int:
-        """Draw `n` more children of each node in this block, as far as the budget allows; return how many that is."""
-        groups = self._plan(nodes, n)
-        self._begin(groups)
-        return sum(group.count for group in groups)
+    def extend(self, nodes: Nodes, n: int = 1) -> None:
+        """Draw `n` more children of each node in this block: at once, or when there is room in the budget again."""
+        for node, count in wanted_children(nodes, n).items():
+            self._rest[node] = self._rest.get(node, 0) + count
+        if not self.waiting_for_room:
+            self._begin()
 
-    def _begin(self, groups: list[Group]) -> None:
+    @property
+    def waiting_for_room(self) -> bool:
+        """Whether children wait for what is in flight to leave room in the budget."""
+        return self._is_short
+
+    def _begin(self) -> bool:
+        groups, self._rest = self._plan(self._rest)
+        self._is_short = bool(self._rest)
         for group in groups:
             group.start = self._search.critical_path
             self._keys.extend((*group.parent.key, group.first + place) for place in range(group.count))
             self._tasks.start_soon(self._sample, group)
         self._groups += groups
         self._requests += len(groups)
+        return bool(groups)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -104,9 +126,10 @@ class Arrivals:
                 group, node = arrived
                 self._search.critical_path = max(self._search.critical_path, group.start + node.tokens)
                 return node
-            if not self._requests and not self._unscored:
+            if self._requests or self._unscored:
+                await self._change()
+            elif not self._rest or not self._begin():
                 raise StopAsyncIteration
-            await self._change()
 
     async def reach(self, tokens: int) -> None:
         """Wait until every child in flight is known to have more than `tokens` tokens, or has come."""

@@ -134,22 +134,18 @@ class Ledger:
         self.unobserved = 0
         self.exhausted: str | None = None
 
-    def longest_prefix(self, costs: Iterable[Amounts]) -> tuple[int, Amounts]:
-        """Return how many leading `costs` fit beside what is held and spent, and their sum.
-
-        When not all fit, `exhausted` says which limit refused the next one.
-        """
+    def longest_prefix(self, costs: Iterable[Amounts]) -> tuple[int, Amounts, str | None]:
+        """Return how many leading `costs` fit beside what is held and spent, their sum, and the limit that the next broke."""
         total = Amounts()
         count = 0
         for cost in costs:
             total.add(cost)
             refused = self._refused(total)
             if refused is not None:
-                self.exhausted = refused
                 total.add(cost, -1)
-                break
+                return count, total, refused
             count += 1
-        return count, total
+        return count, total, None
 
     def _refused(self, extra: Amounts) -> str | None:
         for name, limit in self.limits.items():
@@ -160,7 +156,7 @@ class Ledger:
 
     def overdrawn(self) -> bool:
         """Whether what is held and spent already exceeds a limit, as a failed attempt can make it."""
-        return self.longest_prefix([Amounts()])[0] == 0
+        return self._refused(Amounts()) is not None
 
     def hold(self, amounts: Amounts) -> None:
         """Set `amounts` aside."""

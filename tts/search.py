@@ -10,7 +10,7 @@ import anyio
 
 from tts import seeds
 from tts.aggregation import Aggregation
-from tts.arrivals import Arrivals, Order
+from tts.arrivals import Arrivals, Nodes, Order, Wanted, wanted_children
 from tts.batch import Group
 from tts.budget import Amounts
 from tts.errors import NeedsError, ParameterError
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from tts.types import Problem, Sampling
 
 T = TypeVar("T")
-Nodes = Node | Sequence[Node]
 Scored = bool | Aggregation
 
 
@@ -76,8 +75,9 @@ class Search:
         """Draw `n` children of each node, one step each or, with `whole`, to the end of the path.
 
         A node listed twice gets twice as many children; one that is done is passed over. Tokens, samples and verifier
-        calls for the whole batch are held before anything starts; where they do not suffice, the longest prefix in key
-        order that fits is drawn, which may be empty.
+        calls for the whole batch are held before anything starts. Where they do not suffice, the longest prefix in key
+        order that fits is drawn; once all of it has come and what it did not use is free again, the next; so the result
+        is short, or empty, only when the budget has no room for one more child, and does not hang on timing.
 
         Args:
             nodes: The parents.
@@ -121,7 +121,8 @@ class Search:
         """
         verifier = self._verifier(by)
         wanted = sorted((node for node in nodes if scorable(node, verifier)), key=lambda node: node.key)
-        fits, held = self.ledger.longest_prefix(self._score_cost(node, verifier, 0) for node in wanted)
+        fits, held, refused = self.ledger.longest_prefix(self._score_cost(node, verifier, 0) for node in wanted)
+        self.ledger.exhausted = refused or self.ledger.exhausted
         self.ledger.hold(held)
         try:
             if fits:
@@ -190,35 +191,35 @@ class Search:
             how = scored if isinstance(scored, Aggregation) else Aggregation.LAST
             self._verifier(None)
 
-        def plan(nodes: Nodes, n: int) -> list[Group]:
-            groups = self._plan([nodes] if isinstance(nodes, Node) else nodes, n, whole, how, sampling or self.sampling)
-            if self.run.observers:
-                drawn = sum(group.count for group in groups)
-                self.run.emit("batch", parents=len(groups), drawn=drawn, whole=whole, scored=how is not None)
-            return groups
+        def plan(wanted: Wanted) -> tuple[list[Group], Wanted]:
+            return self._plan(wanted, whole, how, sampling or self.sampling)
 
-        return Arrivals(self, plan, plan(nodes, n), how, order, drain)
+        return Arrivals(self, plan, wanted_children(nodes, n), how, order, drain)
 
     def _plan(
-        self, nodes: Sequence[Node], n: int, whole: bool, how: Aggregation | None, sampling: Sampling
-    ) -> list[Group]:
-        wanted: dict[Node, int] = {}
-        for node in nodes:
-            if not node.done:
-                wanted[node] = wanted.get(node, 0) + n
-        if self._too_late() or not wanted:
-            return []
-        parents = sorted(wanted, key=lambda node: node.key)
-        costs = {parent: self._costs(parent, whole, how) for parent in parents}
-        each = {parent: _sum(*costs[parent]) for parent in parents}
-        fits, held = self.ledger.longest_prefix(each[parent] for parent in parents for _ in range(wanted[parent]))
+        self, wanted: Wanted, whole: bool, how: Aggregation | None, sampling: Sampling
+    ) -> tuple[list[Group], Wanted]:
+        if not wanted or self._too_late():
+            return [], wanted
+        costs = {parent: self._costs(parent, whole, how) for parent in wanted}
+        each = {parent: _sum(*costs[parent]) for parent in wanted}
+        fits, held, refused = self.ledger.longest_prefix(each[parent] for parent in wanted for _ in range(wanted[parent]))
+        if not fits:
+            self.ledger.exhausted = refused
+            return [], wanted
         self.ledger.hold(held)
         groups: list[Group] = []
-        for parent in parents:
-            count = min(wanted[parent], fits)
-            fits -= count
-            groups += self._groups(parent, count, costs[parent], whole, sampling)
-        return groups
+        rest: Wanted = {}
+        for parent, count in wanted.items():
+            now = min(count, fits)
+            fits -= now
+            groups += self._groups(parent, now, costs[parent], whole, sampling)
+            if count > now:
+                rest[parent] = count - now
+        if self.run.observers:
+            drawn = sum(group.count for group in groups)
+            self.run.emit("batch", parents=len(groups), drawn=drawn, whole=whole, scored=how is not None)
+        return groups, rest
 
     def _groups(
         self, parent: Node, count: int, costs: tuple[Amounts, Amounts | None], whole: bool, sampling: Sampling

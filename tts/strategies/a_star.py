@@ -124,11 +124,9 @@ class AStar(Strategy):
                 self._refill(block, frontier, waiting)
 
     def _refill(self, block: Arrivals, frontier: Frontier, waiting: dict[Key, int]) -> None:
-        while len(waiting) < self.parallel and (popped := frontier.pop(1)):
-            drawn = block.extend(popped, self.expansion)
-            if not drawn:
-                return
-            waiting[popped[0].key] = drawn
+        while len(waiting) < self.parallel and not block.waiting_for_room and (popped := frontier.pop(1)):
+            block.extend(popped, self.expansion)
+            waiting[popped[0].key] = self.expansion
 
 
 class Frontier:
