@@ -199,7 +199,7 @@ class Arrivals:
         run = self._run
         for offset, count in list(group.missing_runs()):
             sink = GroupSink(run, self._ledger, group, offset, self._deliver, self._wake)
-            await run.generator.generate(self._request(group, count, group.seed + offset), sink)
+            await run.generator.generate(self._request(group, offset, count, group.seed + offset), sink)
         if (missing := next(group.missing_runs(), None)) is not None:
             name = run.generator.capabilities.name
             raise BackendError(f"generator {name} returned without child {missing[0]} of {group.count}")
@@ -212,10 +212,12 @@ class Arrivals:
             return
         seed = derive(group.seed, place, "again") // SEED_BLOCK * SEED_BLOCK
         sink = GroupSink(self._run, self._ledger, group, place, self._deliver, self._wake)
-        await self._run.generator.generate(self._request(group, 1, seed), sink)
+        await self._run.generator.generate(self._request(group, place, 1, seed), sink)
 
-    def _request(self, group: Group, count: int, seed: int) -> GenerationRequest:
+    def _request(self, group: Group, offset: int, count: int, seed: int) -> GenerationRequest:
         run = self._run
+        if run.observers:
+            run.emit("request", parent=format_key(group.parent.key), first=group.first + offset, count=count, seed=seed)
         path = group.parent.path()
         known = run.generator.capabilities.token_ids and all(node.token_ids is not None for node in path)
         return GenerationRequest(
@@ -234,20 +236,21 @@ class Arrivals:
     def _may_retry(self, group: Group) -> bool:
         for place, child in enumerate(group.children):
             if child is None:
-                self._charge_failure(group.observed[place])
+                self._charge_failure(group, place, group.observed[place], "fault")
                 group.observed[place] = 0
         if self._ledger.overdrawn():
             group.dropped = True
             self._gaps.update((*group.parent.key, group.first + i) for i, c in enumerate(group.children) if c is None)
         return not group.dropped
 
-    def _charge_failure(self, tokens: int) -> None:
+    def _charge_failure(self, group: Group, place: int, tokens: int, reason: Literal["fault", "empty"]) -> None:
         cost = self._run.sampling_cost(tokens)
         cost.samples = 1
         self._ledger.spend(cost)
         self._run.counts.failed += tokens
         if self._run.observers:
-            self._run.emit("failed", tokens=tokens)
+            key = (*group.parent.key, group.first + place)
+            self._run.emit("failed", key=format_key(key), tokens=tokens, reason=reason)
 
     def _deliver(self, group: Group, place: int, completion: Completion) -> None:
         status = None
@@ -255,7 +258,7 @@ class Arrivals:
             if place not in group.empty:
                 group.empty.append(place)
                 group.observed[place] = 0
-                self._charge_failure(completion.tokens)
+                self._charge_failure(group, place, completion.tokens, "empty")
                 return
             status = Status.DEAD
         self._add(group, place, completion, status)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tts.errors import BackendError
-from tts.graph import Node, Origin, Status
+from tts.graph import Node, Origin, Status, format_key
 from tts.steps import is_empty_step, split_steps
 from tts.types import Completion, Finish
 
@@ -76,6 +76,7 @@ def make_node(run: Run, group: Group, place: int, completion: Completion) -> Nod
     node.token_ids = completion.token_ids
     node.logprobs = completion.logprobs
     node.steps = len(split_steps(completion.text, run.sampling.delimiters))
+    node.path_steps += node.steps
     node.status = _status(run, node, completion.finish)
     return node
 
@@ -115,7 +116,8 @@ class GroupSink:
         self._run.counts.prompt_computed += computed
         self._ledger.spend(self._run.sampling_cost(0, cached=cached, computed=computed))
         if self._run.observers:
-            self._run.emit("prompt", cached=cached, computed=computed)
+            first = (*self._group.parent.key, self._group.first + self._offset)
+            self._run.emit("prompt", key=format_key(first), cached=cached, computed=computed)
 
     def progress(self, index: int, tokens: int) -> None:
         """Note how far a child has come."""

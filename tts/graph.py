@@ -54,7 +54,7 @@ class Node:
     """
 
     __slots__ = (
-        "arrival", "depth", "digest", "draws", "graph", "key", "logprobs", "origin", "parent", "path_tokens",
+        "arrival", "depth", "digest", "draws", "graph", "key", "logprobs", "origin", "parent", "path_steps", "path_tokens",
         "score", "scores", "seed", "status", "steps", "text", "token_ids", "tokens",
     )  # fmt: skip
 
@@ -68,6 +68,7 @@ class Node:
         self.status = Status.OPEN
         self.tokens = 0
         self.path_tokens: int = 0 if parent is None else parent.path_tokens
+        self.path_steps: int = 0 if parent is None else parent.path_steps
         self.token_ids: array[int] | None = None
         self.logprobs: array[float] | None = None
         self.steps = 0
@@ -77,8 +78,8 @@ class Node:
         self.seed: int | None = None
         self.arrival = -1
         # Equal paths share a digest, whatever their keys, so that a verifier judges each once.
-        before = b"" if parent is None else parent.digest
-        self.digest = hashlib.blake2b(before + text.encode(errors="surrogatepass"), digest_size=16).digest() if text else before
+        before: bytes = b"" if parent is None else parent.digest
+        self.digest: bytes = hashlib.blake2b(before + text.encode(errors="surrogatepass"), digest_size=16).digest() if text else before
 
     @property
     def done(self) -> bool:
@@ -104,11 +105,6 @@ class Node:
     def path_text(self) -> str:
         """What the path says, after the prompt."""
         return "".join(node.text for node in self.path())
-
-    @property
-    def path_steps(self) -> int:
-        """How many steps the path has."""
-        return sum(node.steps for node in self.path())
 
     @property
     def path_scores(self) -> tuple[float, ...]:

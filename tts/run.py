@@ -130,5 +130,6 @@ def describe(node: Node) -> dict[str, object]:
     if node.token_ids is not None:
         data["token_ids"] = node.token_ids.tolist()
     if node.logprobs is not None:
-        data["logprobs"] = [round(value, 6) for value in node.logprobs]
+        # Nine digits give single precision back.
+        data["logprobs"] = [float(f"{value:.9g}") for value in node.logprobs]
     return data

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def scorable(node: Node, verifier: Verifier) -> bool:
     """Whether there is something to judge."""
-    if node.status in (Status.DEAD, Status.CANCELLED) or not any(part.steps for part in node.path()):
+    if node.status in (Status.DEAD, Status.CANCELLED) or not node.path_steps:
         return False
     return node.finished or verifier.capabilities.partial
 
@@ -54,6 +54,9 @@ async def judge(run: Run, ledger: Ledger, verifier: Verifier, nodes: Sequence[No
 async def _ask(run: Run, ledger: Ledger, verifier: Verifier, nodes: list[Node], whole: bool) -> None:
     paths = [_path(run, node, whole) for node in nodes]
     random = generator(run.seed, "retry", nodes[0].key)
+    keys = [format_key(node.key) for node in nodes]
+    if run.observers:
+        run.emit("judging", keys=keys)
     replies = await call_with_retry(lambda: verifier.score(paths), run.retry, run.clock, random)
     name = verifier.capabilities.name
     if len(replies) != len(paths):
@@ -66,7 +69,8 @@ async def _ask(run: Run, ledger: Ledger, verifier: Verifier, nodes: list[Node], 
     run.counts.verifier_tokens += tokens
     ledger.spend(run.scoring_cost(verifier, len(paths), tokens))
     if run.observers:
-        run.emit("verified", calls=len(paths), tokens=tokens)
+        values = [list(reply.values) for reply in replies]
+        run.emit("verified", keys=keys, calls=len(paths), tokens=tokens, values=values)
 
 
 def _path(run: Run, node: Node, whole: bool) -> Path:

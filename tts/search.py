@@ -138,6 +138,7 @@ class Search:
         child.token_ids = _packed(ids) if ids else None
         child.path_tokens += len(ids)
         child.steps = len(split_steps(text, self.sampling.delimiters))
+        child.path_steps += child.steps
         child.status = Status.TRUNCATED if child.path_tokens >= self.run.caps.path else Status.OPEN
         self.run.graph.append(child)
         self.run.emit_node(child)
@@ -199,13 +200,17 @@ class Search:
     def _plan(
         self, wanted: Wanted, whole: bool, how: Aggregation | None, sampling: Sampling
     ) -> tuple[list[Group], Wanted]:
-        if not wanted or self._too_late():
+        if not wanted:
+            return [], wanted
+        if self._too_late():
+            self._emit_batch([], whole, how)
             return [], wanted
         costs = {parent: self._costs(parent, whole, how) for parent in wanted}
         each = {parent: _sum(*costs[parent]) for parent in wanted}
         fits, held, refused = self.ledger.longest_prefix(each[parent] for parent in wanted for _ in range(wanted[parent]))
         if not fits:
             self.ledger.exhausted = refused
+            self._emit_batch([], whole, how)
             return [], wanted
         self.ledger.hold(held)
         groups: list[Group] = []
@@ -216,10 +221,13 @@ class Search:
             groups += self._groups(parent, now, costs[parent], whole, sampling)
             if count > now:
                 rest[parent] = count - now
+        self._emit_batch(groups, whole, how)
+        return groups, rest
+
+    def _emit_batch(self, groups: list[Group], whole: bool, how: Aggregation | None) -> None:
         if self.run.observers:
             drawn = sum(group.count for group in groups)
             self.run.emit("batch", parents=len(groups), drawn=drawn, whole=whole, scored=how is not None)
-        return groups, rest
 
     def _groups(
         self, parent: Node, count: int, costs: tuple[Amounts, Amounts | None], whole: bool, sampling: Sampling

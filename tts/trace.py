@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import json
-import os
 from array import array
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from tts import registry
 from tts.__about__ import __version__
+from tts.budget import Budget
 from tts.errors import FileFormatError
 from tts.graph import Key, Node, Origin, SearchGraph, Status, ThinkingSplitter, format_key
-from tts.types import Event, Problem, Prompt, Sampling
+from tts.types import Event, Message, Problem, Prompt, Sampling
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    import os
+    from collections.abc import Callable, Iterator, Mapping
 
-    from tts.budget import Budget
-    from tts.protocols import AnswerReader
+    from tts.protocols import AnswerReader, Capabilities, Strategy, VerifierCapabilities
     from tts.run import Run
-    from tts.protocols import Strategy
+    from tts.setup import SolveOptions
 
 FORMAT = 1
 
@@ -33,7 +33,7 @@ class TraceWriter:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._file: IO[str] = Path(path).open("w", encoding="utf-8")
+        self._file: IO[str] = Path(path).open("w", encoding="utf-8")  # noqa: SIM115 (`close` closes it)
         self._searches = 0
 
     def scribe(self) -> Callable[[Event], None]:
@@ -60,6 +60,7 @@ def header(
         "format": FORMAT,
         "version": __version__,
         "problem": run.problem.model_dump(mode="json"),
+        "messages": [message.model_dump() for message in run.prompt.messages],
         "prompt": run.prompt.text,
         "prompt_ids": list(run.prompt.token_ids),
         "strategy": strategy.name,
@@ -69,8 +70,16 @@ def header(
         "caps": {"path": run.caps.path, "step": run.caps.step},
         "budget": budget.model_dump(mode="json", exclude_none=True),
         "seed": seed,
+        "generator": _able(run.generator.capabilities),
+        "verifier": None if run.verifier is None else _able(run.verifier.capabilities),
         "fingerprint": fingerprint,
     }
+
+
+def _able(capabilities: Capabilities | VerifierCapabilities) -> dict[str, object]:
+    fields = asdict(capabilities)
+    del fields["fingerprint"]
+    return fields
 
 
 @dataclass(slots=True)
@@ -87,12 +96,33 @@ class SearchTrace:
     events: list[dict[str, Any]] = field(default_factory=list)
     outcome: dict[str, Any] | None = None
 
+    @property
+    def problem(self) -> Problem:
+        """What was asked."""
+        return Problem.model_validate(self.start["problem"])
+
+    @property
+    def prompt(self) -> Prompt:
+        """The problem as the generator read it."""
+        messages = tuple(Message.model_validate(message) for message in self.start["messages"])
+        return Prompt(messages, self.start["prompt"], tuple(self.start["prompt_ids"]))
+
+    def options(self) -> SolveOptions:
+        """Return what was asked for beside the problem: strategy, sampling, budget and seed.
+
+        `solve(trace.problem, generator=..., verifier=..., **trace.options())` asks for the same search again.
+        """
+        return {
+            "strategy": registry.strategy(self.start["strategy"], **self.start["parameters"]),
+            "sampling": Sampling.model_validate(self.start["sampling"]),
+            "budget": Budget.model_validate(self.start["budget"]),
+            "seed": self.start["seed"],
+        }
+
     def graph(self, reader: AnswerReader) -> SearchGraph:
         """Rebuild the search graph; `reader` reads its answers."""
         sampling = Sampling.model_validate(self.start["sampling"])
-        messages = Problem.model_validate(self.start["problem"]).messages
-        prompt = Prompt(messages, self.start["prompt"], tuple(self.start["prompt_ids"]))
-        graph = SearchGraph(prompt, reader, ThinkingSplitter(sampling.thinking_open, sampling.thinking_close))
+        graph = SearchGraph(self.prompt, reader, ThinkingSplitter(sampling.thinking_open, sampling.thinking_close))
         nodes: dict[Key, Node] = {(): graph.root}
         for event in self.events:
             if event["event"] == "node":
@@ -126,6 +156,7 @@ def _read_node(graph: SearchGraph, nodes: Mapping[Key, Node], event: Mapping[str
     node.tokens = event["tokens"]
     node.path_tokens += event["tokens"]
     node.steps = event["steps"]
+    node.path_steps += node.steps
     node.seed = event["seed"]
     if "token_ids" in event:
         node.token_ids = array("i", event["token_ids"])
@@ -142,10 +173,11 @@ def read_trace(path: str | os.PathLike[str]) -> list[SearchTrace]:
     """
     searches: dict[int, SearchTrace] = {}
     for number, event in _lines(Path(path)):
-        search = event.get("search")
+        search = event.get("search", 0)
         if event.get("event") == "start":
             if event.get("format") != FORMAT:
-                raise FileFormatError(f"{path}:{number}: trace format {event.get('format')!r}; this version reads {FORMAT}")
+                found = event.get("format")
+                raise FileFormatError(f"{path}:{number}: trace format {found!r}; this version reads {FORMAT}")
             searches[search] = SearchTrace(event)
         elif search not in searches:
             raise FileFormatError(f"{path}:{number}: an event before the start of its search")
