@@ -142,14 +142,16 @@ def positive(name: str, value: int) -> int:
     return value
 
 
-def _embedded_generator(model: str) -> Generator:
+def _embedded_generator(model: str, *, template: str | None = None, threads: int = 1) -> Generator:
+    """Draw from the bundled Countdown policy, or from a folder of one's own; in this process, on the CPU."""
     from tts.backends.embedded import EmbeddedGenerator
 
-    return EmbeddedGenerator(model) if model else EmbeddedGenerator()
+    return EmbeddedGenerator(model or "countdown-policy", template=template, threads=threads)
 
 
-def _embedded_verifier(model: str) -> Verifier:
+def _embedded_verifier(model: str, *, template: str | None = None, threads: int = 1) -> Verifier:
+    """Score steps with the bundled Countdown process reward model, or one of one's own; in this process, on the CPU."""
     from tts.backends.embedded import EmbeddedScorer
     from tts.verifiers.process_reward import ProcessReward
 
-    return ProcessReward(EmbeddedScorer(model) if model else EmbeddedScorer())
+    return ProcessReward(EmbeddedScorer(model or "countdown-prm", template=template, threads=threads))
