@@ -1,0 +1,1 @@
+"""Engines behind the generator and scorer protocols: one file or folder each."""

@@ -1,0 +1,118 @@
+"""Text to token ids and back: the chat template, the tokenizer, and incremental decoding."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tts.backends.embedded.optional import need
+from tts.errors import ProblemError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tts.backends.embedded.folder import Folder
+    from tts.types import Message
+
+INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
+"""What a decoder shows for a character whose bytes have not all come."""
+
+CONTEXT = 4
+"""Tokens before a child that its first ones are decoded with."""
+
+
+class Language:
+    """A tokenizer with its chat template.
+
+    `template` is Jinja as Hugging Face writes it, and overrules the folder's own. It is run in a sandbox.
+    """
+
+    def __init__(self, folder: Folder, template: str | None = None) -> None:
+        self._tokenizer: Any = need("tokenizers").Tokenizer.from_file(str(folder.path / "tokenizer.json"))
+        settings = folder.json("tokenizer_config.json")
+        self.template: str = (settings.get("chat_template") if template is None else template) or ""
+        if not self.template:
+            raise ProblemError(f"{folder.path} has no chat template: give one as template=")
+        self._render = _compile(self.template)
+        self._special = {
+            name: value["content"] if isinstance(value, dict) else value
+            for name, value in settings.items()
+            if name.endswith("_token") and value
+        }
+        unknown = self._special.get("unk_token")
+        self._unknown = None if unknown is None else self._tokenizer.token_to_id(unknown)
+        self._reads = folder.json("tts.json").get("reads")
+
+    def render(self, messages: Sequence[Message]) -> str:
+        """Render a conversation; an answer that was begun is left open, any other is asked for.
+
+        Raises:
+            ProblemError: The template refuses it.
+        """
+        conversation = [message.model_dump() for message in messages]
+        begun = bool(messages) and messages[-1].role == "assistant"
+        try:
+            text: str = self._render(messages=conversation, add_generation_prompt=not begun, **self._special)
+        except need("jinja2").TemplateError as error:
+            raise ProblemError(f"the chat template refuses the conversation: {error}") from error
+        return text
+
+    def tokenize(self, text: str) -> list[int]:
+        """Return the token ids of `text`.
+
+        Raises:
+            ProblemError: It has a piece that the tokenizer does not know.
+        """
+        encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        ids: list[int] = encoding.ids
+        if self._unknown is not None and self._unknown in ids:
+            start, stop = encoding.offsets[ids.index(self._unknown)]
+            hint = f"; it reads {self._reads}" if self._reads else ""
+            raise ProblemError(f"the model does not know {text[start:stop]!r} (at character {start}){hint}")
+        return ids
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Return what tokens say; special ones say nothing."""
+        text: str = self._tokenizer.decode(list(tokens), skip_special_tokens=True)
+        return text
+
+
+def _compile(template: str) -> Any:
+    """Return the function that renders a template, with what Hugging Face offers to templates."""
+    sandbox = need("jinja2.sandbox")
+    environment = sandbox.ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+    environment.globals["raise_exception"] = _refuse
+    return environment.from_string(template).render
+
+
+def _refuse(message: str) -> None:
+    raise need("jinja2").TemplateError(message)
+
+
+class Transcript:
+    """The text of a child, as its tokens come.
+
+    Decoding a token may need those before it (a character may take several tokens, and some tokenizers drop a leading
+    space), so a short window is decoded again with each token. It begins with the end of what the child continues.
+    """
+
+    def __init__(self, language: Language, before: Sequence[int]) -> None:
+        self.text = ""
+        self._language = language
+        self._window = list(before[-CONTEXT:])
+        self._said = language.decode(self._window)
+        self._fresh = 0
+
+    def add(self, token: int) -> None:
+        """Extend the text by what a token says; a part of a character waits for the rest of it."""
+        self._window.append(token)
+        self._fresh += 1
+        seen = self._language.decode(self._window)
+        if len(seen) > len(self._said) and not seen.endswith(INCOMPLETE):
+            self.text += seen[len(self._said) :]
+            self._window = self._window[-self._fresh :]
+            self._said = self._language.decode(self._window)
+            self._fresh = 0
+
+    def close(self) -> None:
+        """Add what an unfinished character left."""
+        self.text += self._language.decode(self._window)[len(self._said) :]
