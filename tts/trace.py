@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any
 from tts import registry
 from tts.__about__ import __version__
 from tts.budget import Budget
-from tts.errors import FileFormatError
+from tts.errors import FileFormatError, ParameterError
 from tts.graph import Key, Node, Origin, SearchGraph, Status, ThinkingSplitter, format_key
 from tts.types import Event, Message, Problem, Prompt, Sampling
 
@@ -33,7 +33,15 @@ class TraceWriter:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._file: IO[str] = Path(path).open("w", encoding="utf-8")  # noqa: SIM115 (`close` closes it)
+        """Open the file, anew.
+
+        Raises:
+            ParameterError: It cannot be written.
+        """
+        try:
+            self._file: IO[str] = Path(path).open("w", encoding="utf-8")  # noqa: SIM115 (`close` closes it)
+        except OSError as error:
+            raise ParameterError(f"trace: {path}: cannot be written: {error.strerror}") from None
         self._searches = 0
 
     def scribe(self) -> Callable[[Event], None]:
