@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Literal, Self
 
 import anyio
 
-from tts.batch import Group, GroupSink, is_empty, make_node
+from tts.batch import Group
 from tts.budget import Amounts
-from tts.errors import BackendError, TransientError
-from tts.graph import Key, Node, Origin, Status, format_key
+from tts.graph import Key, Node, Status, format_key
 from tts.groups import unwrap
-from tts.protocols import SEED_BLOCK, GenerationRequest
-from tts.retry import call_with_retry
+from tts.sampler import Sampler
 from tts.scoring import judge, scorable
-from tts.seeds import derive, generator
-from tts.types import Completion, Finish
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -74,6 +71,9 @@ class Arrivals:
         self._by_key: dict[Key, tuple[Group, Node]] = {}
         self._keys: deque[Key] = deque()
         self._gaps: set[Key] = set()
+        self._sampler = Sampler(
+            search, cancellable=not drain, hand_over=self._take, miss=self._gaps.add, wake=self._wake, spawn=self._spawn
+        )
 
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
@@ -99,10 +99,8 @@ class Arrivals:
         self._is_short = bool(self._rest)
         for group in groups:
             group.start = self._search.critical_path
-            self._keys.extend((*group.parent.key, group.first + place) for place in range(group.count))
-            self._tasks.start_soon(self._sample, group)
-        self._groups += groups
-        self._requests += len(groups)
+            self._keys.extend(group.key(place) for place in range(group.count))
+            self._spawn(group, partial(self._sampler.sample, group))
         return bool(groups)
 
     async def __aexit__(
@@ -180,105 +178,24 @@ class Arrivals:
         self._ledger.exhausted = "seconds"
         self._tasks.cancel_scope.cancel()
 
-    async def _sample(self, group: Group) -> None:
-        run = self._run
-        random = generator(run.seed, "retry", group.parent.key, group.first)
-        async with run.limiter:
-            group.started = True
-            try:
-                await call_with_retry(
-                    lambda: self._attempt(group), run.retry, run.clock, random, lambda _: self._may_retry(group)
-                )
-            except TransientError:
-                if not group.dropped:
-                    raise
+    def _spawn(self, group: Group | None, work: Callable[[], Awaitable[None]]) -> None:
+        if group is not None:
+            self._groups.append(group)
+        self._requests += 1
+        self._tasks.start_soon(self._work, work)
+
+    async def _work(self, work: Callable[[], Awaitable[None]]) -> None:
+        await work()
         self._requests -= 1
         self._wake()
 
-    async def _attempt(self, group: Group) -> None:
-        run = self._run
-        for offset, count in list(group.missing_runs()):
-            sink = GroupSink(run, self._ledger, group, offset, self._deliver, self._wake)
-            await run.generator.generate(self._request(group, offset, count, group.seed + offset), sink)
-        if (missing := next(group.missing_runs(), None)) is not None:
-            name = run.generator.capabilities.name
-            raise BackendError(f"generator {name} returned without child {missing[0]} of {group.count}")
-        for place in [place for place in group.empty if group.children[place] is None]:
-            await self._redraw(group, place)
-
-    async def _redraw(self, group: Group, place: int) -> None:
-        if self._ledger.overdrawn():
-            self._add(group, place, Completion("", Finish.LENGTH, 0), Status.DEAD)
-            return
-        seed = derive(group.seed, place, "again") // SEED_BLOCK * SEED_BLOCK
-        sink = GroupSink(self._run, self._ledger, group, place, self._deliver, self._wake)
-        await self._run.generator.generate(self._request(group, place, 1, seed), sink)
-
-    def _request(self, group: Group, offset: int, count: int, seed: int) -> GenerationRequest:
-        run = self._run
-        if run.observers:
-            run.emit("request", parent=format_key(group.parent.key), first=group.first + offset, count=count, seed=seed)
-        path = group.parent.path()
-        known = run.generator.capabilities.token_ids and all(node.token_ids is not None for node in path)
-        return GenerationRequest(
-            prompt=run.prompt,
-            text="".join(node.text for node in path),
-            token_ids=[token for node in path for token in node.token_ids or ()] if known else (),
-            count=count,
-            seed=seed,
-            max_tokens=group.cap,
-            delimiters=() if group.whole else run.sampling.delimiters,
-            sampling=group.sampling,
-            logprobs=run.logprobs,
-            cancellable=not self._drain,
-        )
-
-    def _may_retry(self, group: Group) -> bool:
-        for place, child in enumerate(group.children):
-            if child is None:
-                self._charge_failure(group, place, group.observed[place], "fault")
-                group.observed[place] = 0
-        if self._ledger.overdrawn():
-            group.dropped = True
-            self._gaps.update((*group.parent.key, group.first + i) for i, c in enumerate(group.children) if c is None)
-        return not group.dropped
-
-    def _charge_failure(self, group: Group, place: int, tokens: int, reason: Literal["fault", "empty"]) -> None:
-        cost = self._run.sampling_cost(tokens)
-        cost.samples = 1
-        self._ledger.spend(cost)
-        self._run.counts.failed += tokens
-        if self._run.observers:
-            key = (*group.parent.key, group.first + place)
-            self._run.emit("failed", key=format_key(key), tokens=tokens, reason=reason)
-
-    def _deliver(self, group: Group, place: int, completion: Completion) -> None:
-        status = None
-        if is_empty(completion, self._run.sampling):
-            if place not in group.empty:
-                group.empty.append(place)
-                group.observed[place] = 0
-                self._charge_failure(group, place, completion.tokens, "empty")
-                return
-            status = Status.DEAD
-        self._add(group, place, completion, status)
-
-    def _add(self, group: Group, place: int, completion: Completion, status: Status | None) -> None:
-        run = self._run
-        node = make_node(run, group, place, completion)
-        node.status = status or node.status
-        group.children[place] = node
-        spent = run.sampling_cost(completion.tokens)
-        spent.samples = 1
-        self._ledger.release(group.cost)
-        self._ledger.spend(spent)
-        run.graph.append(node)
-        run.emit_node(node)
-        if self._how is not None and run.verifier is not None and scorable(node, run.verifier):
+    def _take(self, group: Group, node: Node) -> None:
+        verifier = self._run.verifier
+        if self._how is not None and verifier is not None and scorable(node, verifier):
             self._unscored.append((group, node))
             if not self._scoring:
                 self._scoring = True
-                self._tasks.start_soon(self._score, run.verifier, self._how)
+                self._tasks.start_soon(self._score, verifier, self._how)
         else:
             self._arrive(group, node)
 
@@ -298,37 +215,18 @@ class Arrivals:
         if self._order == "arrival":
             self._ready.append((group, node))
         else:
-            self._by_key[node.key] = (group, node)
+            self._by_key[group.stands_for or node.key] = (group, node)
         self._wake()
 
     def _settle(self) -> None:
         for group in self._groups:
             for place, child in enumerate(group.children):
                 if child is None:
-                    self._settle_missing(group, place)
+                    self._sampler.settle(group, place)
             for _ in range(group.unscored):
                 self._ledger.release(group.score_cost or Amounts())
         left = [node for _, node in self._unscored]
         self.discard(left if self._drain else [*left, *self.drained()])
-
-    def _settle_missing(self, group: Group, place: int) -> None:
-        run = self._run
-        self._ledger.release(group.cost)
-        seen = group.observed[place]
-        if not group.started or group.dropped or (place in group.empty and not seen):
-            return
-        node = Node(run.graph, group.parent, group.first + place, "", Origin.SAMPLED)
-        node.seed = group.seed + place
-        node.status = Status.CANCELLED
-        node.tokens = seen
-        spent = run.sampling_cost(node.tokens)
-        spent.samples = 1
-        self._ledger.spend(spent)
-        if not run.generator.capabilities.exact_cancellation:
-            self._ledger.unobserved += group.cap - node.tokens
-        run.counts.cancelled += node.tokens
-        run.graph.append(node)
-        run.emit_node(node)
 
     def _discard(self, node: Node) -> None:
         node.status = Status.DISCARDED

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tts.budget import Amounts, Ledger
+    from tts.graph import Key
     from tts.run import Run
     from tts.types import Sampling
 
@@ -22,7 +23,7 @@ class Group:
 
     __slots__ = (
         "cap", "children", "cost", "count", "dropped", "empty", "first",
-        "observed", "parent", "sampling", "score_cost", "seed", "start", "started", "unscored", "whole",
+        "observed", "parent", "sampling", "score_cost", "seed", "stands_for", "start", "started", "unscored", "whole",
     )  # fmt: skip
 
     def __init__(
@@ -37,6 +38,7 @@ class Group:
         score_cost: Amounts | None,
         sampling: Sampling,
         whole: bool,
+        stands_for: Key | None = None,
     ) -> None:
         self.parent = parent
         self.first = first
@@ -48,12 +50,16 @@ class Group:
         self.unscored = count if score_cost is not None else 0
         self.sampling = sampling
         self.whole = whole
-        self.started = False
+        self.stands_for = stands_for
         self.start = 0
         self.dropped = False
         self.observed = [0] * count
         self.children: list[Node | None] = [None] * count
         self.empty: list[int] = []
+
+    def key(self, place: int) -> Key:
+        """Return the key of the child at a place; of the child that it stands for, where it goes on after thinking."""
+        return self.stands_for or (*self.parent.key, self.first + place)
 
     def missing_runs(self) -> Iterator[tuple[int, int]]:
         """Yield (first place, count) of each unbroken run of children still to come."""

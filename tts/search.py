@@ -133,7 +133,7 @@ class Search:
 
     async def transform(self, node: Node, text: str) -> Node:
         """Return a child of `node` that says `text`: a hint, a revision, "Wait". Nothing is sampled."""
-        child = Node(self.run.graph, node, self._draws(node, 1), text, Origin.GIVEN)
+        child = Node(self.run.graph, node, self.draws(node, 1), text, Origin.GIVEN)
         ids = await self.run.generator.tokenize(text)
         child.token_ids = _packed(ids) if ids else None
         child.path_tokens += len(ids)
@@ -170,7 +170,7 @@ class Search:
         return [results[place] for place in range(n)]
 
     def _branch(self, ledger: Ledger) -> Search:
-        node = Node(self.run.graph, self.root, self._draws(self.root, 1), "", Origin.BRANCH)
+        node = Node(self.run.graph, self.root, self.draws(self.root, 1), "", Origin.BRANCH)
         self.run.graph.append(node)
         self.run.emit_node(node)
         return Search(self.run, node, ledger, self.critical_path)
@@ -235,7 +235,7 @@ class Search:
         groups = []
         while count:
             part = min(count, SEED_BLOCK)
-            first = self._draws(parent, part)
+            first = self.draws(parent, part)
             seed = seeds.request_seed(self.run.seed, parent.key, first)
             groups.append(
                 Group(
@@ -270,7 +270,8 @@ class Search:
         return late
 
     @staticmethod
-    def _draws(parent: Node, count: int) -> int:
+    def draws(parent: Node, count: int) -> int:
+        """Number the next `count` children of a node; return the first number."""
         first = parent.draws
         parent.draws += count
         return first

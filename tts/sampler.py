@@ -1,0 +1,189 @@
+"""Drawing the children of one request: faults tried again, empty steps drawn again, thinking ended at its cap, all charged."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Literal
+
+from tts.batch import Group, GroupSink, is_empty, make_node
+from tts.errors import BackendError, TransientError
+from tts.graph import Key, Node, Origin, Status, format_key
+from tts.protocols import SEED_BLOCK, GenerationRequest
+from tts.retry import call_with_retry
+from tts.seeds import derive, generator, request_seed
+from tts.thinking import allowed_tokens, closing
+from tts.types import Completion, Finish
+
+if TYPE_CHECKING:
+    from tts.search import Search
+
+
+class Sampler:
+    """Runs requests for a block of arrivals.
+
+    `hand_over` takes each child, `miss` the key of one that will not come, `wake` is told of progress, and `spawn` runs
+    what must happen beside the request.
+    """
+
+    def __init__(
+        self,
+        search: Search,
+        *,
+        cancellable: bool,
+        hand_over: Callable[[Group, Node], None],
+        miss: Callable[[Key], None],
+        wake: Callable[[], None],
+        spawn: Callable[[Group | None, Callable[[], Awaitable[None]]], None],
+    ) -> None:
+        self._search = search
+        self._run = search.run
+        self._ledger = search.ledger
+        self._cancellable = cancellable
+        self._hand_over = hand_over
+        self._miss = miss
+        self._wake = wake
+        self._spawn = spawn
+
+    async def sample(self, group: Group) -> None:
+        """Draw a group's children.
+
+        Raises:
+            BackendError: The generator failed for good, or broke its promises.
+        """
+        run = self._run
+        random = generator(run.seed, "retry", group.parent.key, group.first)
+        async with run.limiter:
+            group.started = True
+            try:
+                await call_with_retry(
+                    lambda: self._attempt(group), run.retry, run.clock, random, lambda _: self._may_retry(group)
+                )
+            except TransientError:
+                if not group.dropped:
+                    raise
+
+    async def _attempt(self, group: Group) -> None:
+        for offset, count in list(group.missing_runs()):
+            await self._ask(group, offset, count, group.seed + offset)
+        if (missing := next(group.missing_runs(), None)) is not None:
+            name = self._run.generator.capabilities.name
+            raise BackendError(f"generator {name} returned without child {missing[0]} of {group.count}")
+        for place in [place for place in group.empty if group.children[place] is None]:
+            await self._redraw(group, place)
+
+    async def _redraw(self, group: Group, place: int) -> None:
+        if self._ledger.overdrawn():
+            self._take(group, place, Completion("", Finish.LENGTH, 0), Status.DEAD)
+        else:
+            await self._ask(group, place, 1, derive(group.seed, place, "again") // SEED_BLOCK * SEED_BLOCK)
+
+    async def _ask(self, group: Group, offset: int, count: int, seed: int) -> None:
+        run = self._run
+        if run.observers:
+            run.emit("request", parent=format_key(group.parent.key), first=group.first + offset, count=count, seed=seed)
+        path = group.parent.path()
+        known = run.generator.capabilities.token_ids and all(node.token_ids is not None for node in path)
+        request = GenerationRequest(
+            prompt=run.prompt,
+            text="".join(node.text for node in path),
+            token_ids=[token for node in path for token in node.token_ids or ()] if known else (),
+            count=count,
+            seed=seed,
+            max_tokens=allowed_tokens(run, group.parent, group.cap),
+            delimiters=() if group.whole else run.sampling.delimiters,
+            sampling=group.sampling,
+            logprobs=run.logprobs,
+            cancellable=self._cancellable,
+        )
+        await run.generator.generate(request, GroupSink(run, self._ledger, group, offset, self._deliver, self._wake))
+
+    def _may_retry(self, group: Group) -> bool:
+        for place, child in enumerate(group.children):
+            if child is None:
+                self._charge_failure(group, place, group.observed[place], "fault")
+                group.observed[place] = 0
+        if self._ledger.overdrawn():
+            group.dropped = True
+            for place, child in enumerate(group.children):
+                if child is None:
+                    self._miss(group.key(place))
+        return not group.dropped
+
+    def _charge_failure(self, group: Group, place: int, tokens: int, reason: Literal["fault", "empty"]) -> None:
+        self._charge(tokens)
+        self._run.counts.failed += tokens
+        if self._run.observers:
+            self._run.emit("failed", key=format_key(group.key(place)), tokens=tokens, reason=reason)
+
+    def _charge(self, tokens: int, samples: int = 1) -> None:
+        cost = self._run.sampling_cost(tokens)
+        cost.samples = samples
+        self._ledger.spend(cost)
+
+    def _deliver(self, group: Group, place: int, completion: Completion) -> None:
+        status = None
+        if is_empty(completion, self._run.sampling):
+            if place not in group.empty:
+                group.empty.append(place)
+                group.observed[place] = 0
+                self._charge_failure(group, place, completion.tokens, "empty")
+                return
+            status = Status.DEAD
+        self._take(group, place, completion, status)
+
+    def _take(self, group: Group, place: int, completion: Completion, status: Status | None) -> None:
+        run = self._run
+        node = make_node(run, group, place, completion)
+        thought_out = completion.finish is Finish.LENGTH and completion.tokens < group.cap and status is None
+        node.status = Status.OPEN if thought_out else status or node.status
+        group.children[place] = node
+        self._ledger.release(group.cost)
+        self._charge(completion.tokens, group.cost.samples)
+        run.graph.append(node)
+        run.emit_node(node)
+        if thought_out:
+            self._end_thinking(group, node)
+        else:
+            self._hand_over(group, node)
+
+    def _end_thinking(self, group: Group, node: Node) -> None:
+        cost = self._run.sampling_cost(group.cap - node.tokens if group.whole else 0)
+        self._ledger.hold(cost)
+        after = Group(
+            node, 0, 1, seed=0, cap=cost.tokens, cost=cost, score_cost=group.score_cost, sampling=group.sampling,
+            whole=True, stands_for=group.key(0) if group.stands_for else node.key,
+        )  # fmt: skip
+        after.start = group.start + node.tokens
+        group.unscored -= after.unscored
+        self._spawn(after, lambda: self._go_on(after, step=not group.whole))
+
+    async def _go_on(self, after: Group, *, step: bool) -> None:
+        text = closing(self._run, after.parent)
+        if text:
+            after.parent = await self._search.transform(after.parent, text)
+        if step:
+            after.children[0] = after.parent
+            self._ledger.release(after.cost)
+            self._hand_over(after, after.parent)
+            return
+        after.first = self._search.draws(after.parent, 1)
+        after.seed = request_seed(self._run.seed, after.parent.key, after.first)
+        await self.sample(after)
+
+    def settle(self, group: Group, place: int) -> None:
+        """Close the account of a child that never came: what was seen of it is charged, what was not is bounded."""
+        run = self._run
+        self._ledger.release(group.cost)
+        seen = group.observed[place]
+        if not group.started or group.dropped or (place in group.empty and not seen):
+            return
+        node = Node(run.graph, group.parent, group.first + place, "", Origin.SAMPLED)
+        node.seed = group.seed + place
+        node.status = Status.CANCELLED
+        node.tokens = seen
+        self._charge(seen, group.cost.samples)
+        if not run.generator.capabilities.exact_cancellation:
+            self._ledger.unobserved += group.cap - seen
+        run.counts.cancelled += seen
+        run.graph.append(node)
+        run.emit_node(node)
