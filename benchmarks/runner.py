@@ -1,0 +1,285 @@
+"""Running a benchmark: every strategy at every budget over the same problems, each result on the disk as it comes.
+
+What is timed. `Usage.seconds` of a problem is its wall-clock from first request to answer while others run beside it,
+as a user of a loaded service sees it. Throughput is problems over the seconds that their cell took, summed over
+sessions where a run was broken off and taken up again. Both hang on `in_flight`, which is part of the configuration.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio
+
+from tts import registry
+from tts.__about__ import __version__
+from tts.benchmarks.configuration import Configuration, differences, digest
+from tts.benchmarks.results import Header, Record, Results, ResultsFile, Tried, read_results
+from tts.benchmarks.sizing import Cell, Spending, plan, size_parameter, spending
+from tts.budget import Budget
+from tts.errors import BackendError, EngineDeadError, ParameterError
+from tts.many import solve_many
+from tts.outcome import Ended
+from tts.setup import check_meters, check_needs
+
+if TYPE_CHECKING:
+    import os
+
+    from tts.outcome import Outcome
+    from tts.protocols import Generator, Strategy, Verifier
+    from tts.setup import SolveOptions
+    from tts.tasks import Item, Task
+
+ANSWERS_KEPT = 32
+"""Distinct answers of candidates that a record holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run has come; sent at the start of each part and after each problem.
+
+    Attributes:
+        part: What is under way: a strategy at a budget, or the sizing of one.
+        number: Which part it is, from 1; 0 while strategies are sized.
+        parts: How many there are.
+        done: Problems finished in this part.
+        problems: Problems of this part.
+        right: Right answers among those done.
+        errors: Problems that failed, which count as wrong.
+        generated: Tokens sampled for those done.
+    """
+
+    part: str
+    number: int
+    parts: int
+    done: int
+    problems: int
+    right: int = 0
+    errors: int = 0
+    generated: int = 0
+
+
+Watch = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Backends:
+    """The engines of a run, made and closed by the caller."""
+
+    generator: Generator
+    verifier: Verifier | None = None
+
+
+async def run_benchmark(
+    configuration: Configuration,
+    backends: Backends,
+    path: str | os.PathLike[str],
+    *,
+    retry_errors: bool = False,
+    watch: Watch = lambda _: None,
+) -> Results:
+    """Measure, or go on measuring, and return all results of the file.
+
+    Leaving early, by cancellation or by an exception, keeps what was done; the same call takes it up again.
+
+    Args:
+        configuration: What to measure.
+        backends: With what.
+        path: The file of results; made, with its folders, if it is not there.
+        retry_errors: Search again the problems that failed; their new results replace the old.
+        watch: Told how far the run has come.
+
+    Raises:
+        UsageError: What was asked for cannot be done, or the file belongs to another run; nothing was spent.
+        FileFormatError: The file is damaged, or cannot be written.
+        BackendError: All pilot searches of a strategy failed, or the engine died.
+    """
+    run = _Run(configuration, backends, watch)
+    run.check()
+    file, results = ResultsFile.open(Path(path))
+    with file:
+        if results is None:
+            header = await run.header()
+            file.append(header)
+            results = Results(header, (), 0)
+        else:
+            _check_same(Path(path), results.header, configuration, run.fingerprint)
+        for number, cell in enumerate(results.header.cells, 1):
+            await run.measure_cell(file, results, number, cell, retry_errors=retry_errors)
+    return read_results(path)
+
+
+def _check_same(path: Path, header: Header, configuration: Configuration, fingerprint: dict[str, object]) -> None:
+    asked = differences(header.configuration.model_dump(mode="json"), configuration.model_dump(mode="json"))
+    facts = differences(header.fingerprint, fingerprint)
+    if asked or facts:
+        differ = "; ".join(asked + facts)
+        raise ParameterError(f"{path} holds another run; ask for the same, or give a new file: {differ}")
+
+
+def data_hash(items: Sequence[Item]) -> str:
+    """Return the SHA-256 of problems and gold answers."""
+    return digest([[item.problem.model_dump(mode="json"), item.gold] for item in items])
+
+
+class _Run:
+    """One call of `run_benchmark`: the task's problems and what is needed to search them."""
+
+    def __init__(self, configuration: Configuration, backends: Backends, watch: Watch) -> None:
+        self.configuration = configuration
+        self._backends = backends
+        self._watch = watch
+        self._task: Task = registry.task(configuration.task)
+        self._items = list(self._task.items(configuration.problems))
+        self._by_id = {item.problem.id: item for item in self._items}
+
+    @property
+    def fingerprint(self) -> dict[str, object]:
+        """What figures hang on beside the configuration."""
+        generator, judge = self._backends.generator.capabilities, self._backends.verifier
+        able = None if judge is None else judge.capabilities
+        return {
+            "tts": __version__,
+            "task": {"name": self._task.name, "data": data_hash(self._items)},
+            "generator": {"name": generator.name, **generator.fingerprint},
+            "verifier": None if able is None else {"name": able.name, **able.fingerprint},
+        }
+
+    def check(self) -> None:
+        """Refuse, before anything is spent, what cannot be measured.
+
+        Raises:
+            UsageError: Names what is wrong.
+        """
+        configuration, wanted = self.configuration, self.configuration.problems
+        if wanted is not None and len(self._items) < wanted:
+            raise ParameterError(f"task {self._task.name} has {len(self._items)} problems, not {wanted}")
+        twice = [name for name, count in Counter(item.problem.id for item in self._items).items() if count > 1]
+        if twice:
+            raise ParameterError(f"task {self._task.name} has two problems with the id {twice[0]!r}")
+        for contender in configuration.contenders:
+            strategy = registry.strategy(contender.strategy, **contender.parameters)
+            check_needs(strategy, self._backends.generator, self._backends.verifier)
+            for budget in configuration.budgets:
+                size_parameter(contender, budget)
+                check_meters(budget, self._backends.generator, self._backends.verifier)
+
+    async def header(self) -> Header:
+        """Size the strategies and return the first line of a new file."""
+        configuration = self.configuration
+        return Header(
+            configuration=configuration,
+            hash=configuration.hash(),
+            fingerprint=self.fingerprint,
+            problems=len(self._items),
+            cells=tuple(await plan(configuration, self._pilot)),
+        )
+
+    async def _pilot(self, strategy: Strategy) -> Spending:
+        """Return what a strategy spends on the problems that follow those measured, or on the first ones if none do."""
+        count = self.configuration.pilot
+        items = [*self._task.items(len(self._items) + count)[len(self._items) :], *self._items]
+        problems = [item.problem for item in items[:count]]
+        options = self._options(strategy, Budget())
+        outcomes: list[Outcome] = []
+        async with solve_many(problems, in_flight=self.configuration.in_flight, **options) as arriving:
+            async for outcome in arriving:
+                outcomes.append(outcome)
+                self._watch(Progress(f"sizing {strategy.name}", 0, 0, len(outcomes), len(problems)))
+        done = [outcome.usage for outcome in outcomes if outcome.ended is not Ended.ERROR]
+        if not done:
+            raise BackendError(f"{strategy.name} could not be sized, all pilot searches failed: {outcomes[0].error}")
+        return spending(done)
+
+    def _options(self, strategy: Strategy, budget: Budget) -> SolveOptions:
+        configuration = self.configuration
+        return {
+            "strategy": strategy,
+            "generator": self._backends.generator,
+            "verifier": self._backends.verifier,
+            "sampling": configuration.sampling,
+            "budget": budget,
+            "seed": configuration.seed,
+            "system": configuration.system,
+            "reader": self._task.reader,
+            "concurrency": configuration.concurrency,
+        }
+
+    async def measure_cell(
+        self, file: ResultsFile, results: Results, number: int, cell: Cell, *, retry_errors: bool
+    ) -> None:
+        """Search the problems of a cell that are still to be searched."""
+        done = {
+            key[2]: record
+            for key, record in results.latest().items()
+            if key[:2] == cell.key and not (retry_errors and record.ended is Ended.ERROR)
+        }
+        waiting = [item.problem for item in self._items if item.problem.id not in done]
+        self._tell(number, len(results.header.cells), cell, done)
+        options = self._options(registry.strategy(cell.strategy, **cell.parameters), cell.limits)
+        start = anyio.current_time()
+        async with solve_many(waiting, in_flight=self.configuration.in_flight, **options) as outcomes:
+            async for outcome in outcomes:
+                at = anyio.current_time() - start
+                # In a thread, since graders compute and disks wait; and a line begun is ended before a cancellation.
+                record = await anyio.to_thread.run_sync(self._record, file, cell, outcome, results.sessions, at)
+                done[outcome.problem] = record
+                self._tell(number, len(results.header.cells), cell, done)
+                if record.error is not None and record.error.startswith(EngineDeadError.__name__):
+                    raise EngineDeadError(record.error)
+
+    def _tell(self, number: int, parts: int, cell: Cell, done: dict[str, Record]) -> None:
+        records = done.values()
+        self._watch(
+            Progress(
+                part=f"{cell.label} {cell.budget}",
+                number=number,
+                parts=parts,
+                done=len(records),
+                problems=len(self._items),
+                right=sum(record.right for record in records),
+                errors=sum(record.ended is Ended.ERROR for record in records),
+                generated=sum(record.usage.generated for record in records),
+            )
+        )
+
+    def _record(self, file: ResultsFile, cell: Cell, outcome: Outcome, session: int, at: float) -> Record:
+        """Grade an outcome and write it down."""
+        item = self._by_id[outcome.problem]
+        tried = _tried(outcome)
+        # A search that failed counts as wrong, whatever it had come to.
+        failed = outcome.ended is Ended.ERROR
+        record = Record(
+            problem=outcome.problem,
+            label=cell.label,
+            budget=cell.budget,
+            seed=outcome.seed,
+            answer=outcome.answer,
+            right=not failed and outcome.answer is not None and self._task.grade(item, outcome.answer),
+            covered=not failed and any(self._task.grade(item, entry.answer) for entry in tried),
+            ended=outcome.ended,
+            limit=outcome.limit,
+            error=outcome.error,
+            text=outcome.text,
+            tried=tried[:ANSWERS_KEPT],
+            usage=outcome.usage,
+            session=session,
+            at=round(at, 6),
+        )
+        file.append(record)
+        return record
+
+
+def _tried(outcome: Outcome) -> tuple[Tried, ...]:
+    """Return the distinct answers of an outcome's candidates, in the order of the ranking."""
+    counts = Counter(candidate.answer for candidate in outcome.candidates)
+    scores: dict[str, float | None] = {}
+    for candidate in outcome.candidates:
+        if candidate.answer is not None:
+            known = [score for score in (scores.get(candidate.answer), candidate.score) if score is not None]
+            scores[candidate.answer] = max(known, default=None)
+    return tuple(Tried(answer=answer, count=counts[answer], score=score) for answer, score in scores.items())
