@@ -132,7 +132,7 @@ class Arrivals:
     async def reach(self, tokens: int) -> None:
         """Wait until every child in flight is known to have more than `tokens` tokens, or has come."""
         while any(
-            child is None and seen <= tokens
+            child is None and (seen or 0) <= tokens
             for group in self._groups
             if not group.dropped
             for child, seen in zip(group.children, group.observed, strict=True)

@@ -19,11 +19,15 @@ if TYPE_CHECKING:
 
 
 class Group:
-    """Children of one parent, drawn in one request (and, after a fault, in requests for those still missing)."""
+    """Children of one parent, drawn in one request (and, after a fault, in requests for those still missing).
+
+    `observed` counts the tokens seen of each child in flight or here; None where it has not been asked for. `empty`
+    holds the second seed of each child that said nothing at first.
+    """
 
     __slots__ = (
         "cap", "children", "cost", "count", "dropped", "empty", "first",
-        "observed", "parent", "sampling", "score_cost", "seed", "stands_for", "start", "started", "unscored", "whole",
+        "observed", "parent", "sampling", "score_cost", "seed", "stands_for", "start", "unscored", "whole",
     )  # fmt: skip
 
     def __init__(
@@ -53,13 +57,17 @@ class Group:
         self.stands_for = stands_for
         self.start = 0
         self.dropped = False
-        self.observed = [0] * count
+        self.observed: list[int | None] = [None] * count
         self.children: list[Node | None] = [None] * count
-        self.empty: list[int] = []
+        self.empty: dict[int, int] = {}
 
     def key(self, place: int) -> Key:
         """Return the key of the child at a place; of the child that it stands for, where it goes on after thinking."""
         return self.stands_for or (*self.parent.key, self.first + place)
+
+    def seed_of(self, place: int) -> int:
+        """Return the seed with which the child at a place is drawn."""
+        return self.empty.get(place, self.seed + place)
 
     def missing_runs(self) -> Iterator[tuple[int, int]]:
         """Yield (first place, count) of each unbroken run of children still to come."""
@@ -76,7 +84,7 @@ class Group:
 def make_node(run: Run, group: Group, place: int, completion: Completion) -> Node:
     """Build the child, with the status that its finish reason and the path's caps give it."""
     node = Node(run.graph, group.parent, group.first + place, completion.text, Origin.SAMPLED)
-    node.seed = group.seed + place
+    node.seed = group.seed_of(place)
     node.tokens = completion.tokens
     node.path_tokens += completion.tokens
     node.token_ids = completion.token_ids
@@ -136,10 +144,10 @@ class GroupSink:
         if not 0 <= place < self._group.count or self._group.children[place] is not None:
             name = self._run.generator.capabilities.name
             raise BackendError(f"generator {name} delivered child {index}, which was not awaited")
-        if completion.tokens > self._group.cap:
-            name = self._run.generator.capabilities.name
-            raise BackendError(f"generator {name} sampled {completion.tokens} tokens where {self._group.cap} were allowed")
         self._group.observed[place] = completion.tokens
+        if completion.tokens > self._group.cap:
+            name, cap = self._run.generator.capabilities.name, self._group.cap
+            raise BackendError(f"generator {name} sampled {completion.tokens} tokens where {cap} were allowed")
         self._deliver(self._group, place, completion)
 
 

@@ -1,8 +1,7 @@
-"""Drawing the children of one request: faults tried again, empty steps drawn again, thinking ended at its cap, all charged."""
+"""Drawing the children of one request: faults and empty steps tried again, thinking ended at its cap, all charged."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Literal
 
 from tts.batch import Group, GroupSink, is_empty, make_node
@@ -15,6 +14,8 @@ from tts.thinking import allowed_tokens, closing
 from tts.types import Completion, Finish
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from tts.search import Search
 
 
@@ -53,7 +54,6 @@ class Sampler:
         run = self._run
         random = generator(run.seed, "retry", group.parent.key, group.first)
         async with run.limiter:
-            group.started = True
             try:
                 await call_with_retry(
                     lambda: self._attempt(group), run.retry, run.clock, random, lambda _: self._may_retry(group)
@@ -64,7 +64,7 @@ class Sampler:
 
     async def _attempt(self, group: Group) -> None:
         for offset, count in list(group.missing_runs()):
-            await self._ask(group, offset, count, group.seed + offset)
+            await self._ask(group, offset, count)
         if (missing := next(group.missing_runs(), None)) is not None:
             name = self._run.generator.capabilities.name
             raise BackendError(f"generator {name} returned without child {missing[0]} of {group.count}")
@@ -75,14 +75,15 @@ class Sampler:
         if self._ledger.overdrawn():
             self._take(group, place, Completion("", Finish.LENGTH, 0), Status.DEAD)
         else:
-            await self._ask(group, place, 1, derive(group.seed, place, "again") // SEED_BLOCK * SEED_BLOCK)
+            await self._ask(group, place, 1)
 
-    async def _ask(self, group: Group, offset: int, count: int, seed: int) -> None:
-        run = self._run
+    async def _ask(self, group: Group, offset: int, count: int) -> None:
+        run, seed = self._run, group.seed_of(offset)
+        group.observed[offset : offset + count] = [0] * count
         if run.observers:
             run.emit("request", parent=format_key(group.parent.key), first=group.first + offset, count=count, seed=seed)
         path = group.parent.path()
-        known = run.generator.capabilities.token_ids and all(node.token_ids is not None for node in path)
+        known = run.generator.capabilities.token_ids and not any(node.text and node.token_ids is None for node in path)
         request = GenerationRequest(
             prompt=run.prompt,
             text="".join(node.text for node in path),
@@ -98,10 +99,9 @@ class Sampler:
         await run.generator.generate(request, GroupSink(run, self._ledger, group, offset, self._deliver, self._wake))
 
     def _may_retry(self, group: Group) -> bool:
-        for place, child in enumerate(group.children):
-            if child is None:
-                self._charge_failure(group, place, group.observed[place], "fault")
-                group.observed[place] = 0
+        for place, tokens in enumerate(group.observed):
+            if tokens is not None and group.children[place] is None:
+                self._charge_failure(group, place, tokens, "fault")
         if self._ledger.overdrawn():
             group.dropped = True
             for place, child in enumerate(group.children):
@@ -110,6 +110,7 @@ class Sampler:
         return not group.dropped
 
     def _charge_failure(self, group: Group, place: int, tokens: int, reason: Literal["fault", "empty"]) -> None:
+        group.observed[place] = None
         self._charge(tokens)
         self._run.counts.failed += tokens
         if self._run.observers:
@@ -124,8 +125,7 @@ class Sampler:
         status = None
         if is_empty(completion, self._run.sampling):
             if place not in group.empty:
-                group.empty.append(place)
-                group.observed[place] = 0
+                group.empty[place] = derive(group.seed, place, "again") // SEED_BLOCK * SEED_BLOCK
                 self._charge_failure(group, place, completion.tokens, "empty")
                 return
             status = Status.DEAD
@@ -138,7 +138,7 @@ class Sampler:
         node.status = Status.OPEN if thought_out else status or node.status
         group.children[place] = node
         self._ledger.release(group.cost)
-        self._charge(completion.tokens, group.cost.samples)
+        self._charge(completion.tokens, group.cost.samples if group.observed[place] is not None else 0)
         run.graph.append(node)
         run.emit_node(node)
         if thought_out:
@@ -175,10 +175,10 @@ class Sampler:
         run = self._run
         self._ledger.release(group.cost)
         seen = group.observed[place]
-        if not group.started or group.dropped or (place in group.empty and not seen):
+        if seen is None:
             return
         node = Node(run.graph, group.parent, group.first + place, "", Origin.SAMPLED)
-        node.seed = group.seed + place
+        node.seed = group.seed_of(place)
         node.status = Status.CANCELLED
         node.tokens = seen
         self._charge(seen, group.cost.samples)
