@@ -111,8 +111,11 @@ def _jump(place: int, target: int) -> str:
 
 
 def _title(operator: Operator) -> str:
-    settings = (name if values == [True] else f"{name}={_values(values)}" for name, values in operator.settings.items())
-    return f"{operator.site.verb}({', '.join(settings)})"
+    return f"{operator.site.verb}({', '.join(_setting(*setting) for setting in operator.settings.items())})"
+
+
+def _setting(name: str, values: list[object]) -> str:
+    return name if len(values) == 1 and values[0] is True else f"{name}={_values(values)}"
 
 
 def _subtitle(operator: Operator) -> str:

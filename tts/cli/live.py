@@ -32,7 +32,7 @@ class LiveView:
         self._opened = time.monotonic()
         # The view is drawn by a thread of its own, so that time is seen to pass while an engine is at work.
         self._lock = threading.Lock()
-        self._live = Live(console=console, get_renderable=self.render, transient=True, refresh_per_second=8)
+        self._live = Live(console=console, get_renderable=self.render, transient=True, refresh_per_second=4)
 
     def __enter__(self) -> Self:
         self._live.start()
@@ -82,10 +82,10 @@ class LiveView:
 
     def _paths(self) -> Table:
         table = Table(box=None, header_style="dim", pad_edge=False)
-        for heading in ("path", "status", "score", "tokens"):
+        for heading in ("path", "alike", "status", "score", "tokens"):
             table.add_column(heading, no_wrap=True)
         table.add_column("last line", no_wrap=True, overflow="ellipsis")
-        for tip in self._tally.best(ROWS):
+        for tip, alike in self._tally.best(ROWS):
             score = "" if tip.score is None else f"{tip.score:.3f}"
-            table.add_row(tip.key, tip.status, score, str(tip.tokens), Text(tip.last_line))
+            table.add_row(tip.key, str(alike), tip.status, score, str(tip.tokens), Text(tip.last_line))
         return table

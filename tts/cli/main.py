@@ -46,6 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader left, as `head` does; without this, the interpreter would complain when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        return _fail(TTSError(str(error)))
 
 
 def dispatch(argv: list[str]) -> int:
@@ -85,7 +87,7 @@ def _parser(chosen: str, command: Any) -> Parser:
 def _fail(error: TTSError) -> int:
     cost = "" if error.outcome is None else f" (spent until then: {spent(error.outcome.usage)})"
     print(f"tts: error: {one_line(str(error))}{cost}", file=sys.stderr)
-    return 2 if isinstance(error, UsageError) else 1
+    return 2 if isinstance(error, UsageError) and error.outcome is None else 1
 
 
 def _never_fail_to_encode() -> None:

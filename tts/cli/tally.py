@@ -78,9 +78,13 @@ class Tally:
             last_line = one_line(node["text"].rstrip().rpartition("\n")[2])
             self.tips[node["key"]] = Tip(node["key"], node["status"], node["tokens"], last_line)
 
-    def best(self, count: int) -> list[Tip]:
-        """Return the most promising paths, best first."""
-        return heapq.nsmallest(count, self.tips.values(), key=Tip.rank)
+    def best(self, count: int) -> list[tuple[Tip, int]]:
+        """Return the most promising paths, best first, each with how many say the same."""
+        alike: dict[tuple[str, float | None, str], list[Tip]] = {}
+        for tip in self.tips.values():
+            alike.setdefault((tip.status, tip.score, tip.last_line), []).append(tip)
+        groups = [(min(tips, key=Tip.rank), len(tips)) for tips in alike.values()]
+        return heapq.nsmallest(count, groups, key=lambda group: group[0].rank())
 
     def used(self, limit: str) -> float | None:
         """Return how much of a budget's limit is gone, or None where events do not tell."""
