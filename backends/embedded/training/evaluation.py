@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import comb, sqrt
+from random import Random
 from statistics import mean, stdev
 
 import numpy as np
@@ -12,13 +13,14 @@ from numpy.typing import NDArray
 from transformers import LlamaForCausalLM, LlamaForTokenClassification
 
 from tts.backends.embedded.training.reward import score
-from tts.backends.embedded.training.rollouts import attempt_texts, parts_of
+from tts.backends.embedded.training.rollouts import attempt_texts, parts_of, slip
 from tts.backends.embedded.training.sampling import prompts, sample
 from tts.benchmarks.tasks.countdown import Instance, answer_of, held_out, label_steps
 from tts.benchmarks.tasks.expressions import normal_form
 
 SAMPLE_COUNTS = (1, 4, 16, 64)
 _STEPS = 3
+_SLIP_SAMPLES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,9 @@ def evaluate(
         **_curves(pools),
         "auc_by_part": auc_by_part(attempts),
         "errors_of_samples": errors(attempts),
+        "slips_noticed": slips_noticed(
+            policy, reward_model, repeated[:: samples // _SLIP_SAMPLES], temperature, generator
+        ),
     }
 
 
@@ -157,6 +162,27 @@ def _auc(pairs: Sequence[tuple[float, bool]]) -> float:
     ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
     good = int(labels.sum())
     return float((ranks[labels].sum() - good * (good + 1) / 2) / (good * (len(labels) - good)))
+
+
+def slips_noticed(
+    policy: LlamaForCausalLM,
+    reward_model: LlamaForTokenClassification,
+    instances: Sequence[Instance],
+    temperature: float,
+    generator: torch.Generator,
+) -> dict[str, float]:
+    """Return how often a score below one half meets the step of a right attempt in which one number was changed."""
+    rng = Random(generator.initial_seed())
+    rows = sample(policy, prompts(instances), temperature=temperature, generator=generator).numpy()
+    right = [index for index, attempt in enumerate(judge(reward_model, instances, rows)) if all(attempt.labels)]
+    rows = rows[right]
+    for row in rows:
+        slip(row, rng)
+    slipped = judge(reward_model, [instances[index] for index in right], rows)
+    noticed = [
+        attempt.scores[attempt.labels.index(False)] < 0.5 for attempt in slipped if False in attempt.labels[:_STEPS]
+    ]
+    return {"slips": len(noticed), "noticed": round(mean(noticed), 4)}
 
 
 def errors(attempts: Pool) -> dict[str, float]:

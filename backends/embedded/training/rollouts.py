@@ -42,10 +42,25 @@ def build(
         rows = sample(policy, prompts(batch), temperature=temperature, generator=generator, steps=steps).numpy()
         for row in rows:
             if rng.random() < slip_share:
-                _slip(row, rng)
+                slip(row, rng)
         tokens.append(_widened(rows, vocabulary.PADDING_ID))
         labels.append(_widened(label_rows(batch, rows), UNLABELLED))
     return Rows(np.concatenate(tokens), np.concatenate(labels))
+
+
+def slip(row: NDArray[np.int64], rng: Random) -> None:
+    """Change one number of one step of an attempt, in place."""
+    first = vocabulary.FIRST_NUMBER_ID
+    is_number = (row >= first) & (row < first + vocabulary.NUMBER_LIMIT)
+    question_length, *_ = np.flatnonzero(row == vocabulary.QUESTION_END_ID) + 1
+    ends = np.flatnonzero(row == vocabulary.STEP_END_ID)
+    positions = np.flatnonzero(is_number)
+    positions = positions[(positions >= question_length) & (positions < ends.max(initial=0))]
+    if len(positions) == 0:
+        return
+    position = rng.choice(positions.tolist())
+    number = int(row[position]) - first + rng.choice([-1, 1]) * rng.randint(1, _FARTHEST_SLIP)
+    row[position] = first + min(max(number, 1), vocabulary.NUMBER_LIMIT - 1)
 
 
 def part_ends(row: NDArray[np.int64]) -> list[int]:
@@ -74,21 +89,6 @@ def label_rows(instances: Sequence[Instance], rows: NDArray[np.int64]) -> NDArra
     for row, instance, text, marks in zip(rows, instances, attempt_texts(rows), labels, strict=True):
         marks[part_ends(row)] = label_steps(instance, parts_of(text))
     return labels
-
-
-def _slip(row: NDArray[np.int64], rng: Random) -> None:
-    """Change one number of one step of an attempt, in place."""
-    first = vocabulary.FIRST_NUMBER_ID
-    is_number = (row >= first) & (row < first + vocabulary.NUMBER_LIMIT)
-    question_length, *_ = np.flatnonzero(row == vocabulary.QUESTION_END_ID) + 1
-    ends = np.flatnonzero(row == vocabulary.STEP_END_ID)
-    positions = np.flatnonzero(is_number)
-    positions = positions[(positions >= question_length) & (positions < ends.max(initial=0))]
-    if len(positions) == 0:
-        return
-    position = rng.choice(positions.tolist())
-    number = int(row[position]) - first + rng.choice([-1, 1]) * rng.randint(1, _FARTHEST_SLIP)
-    row[position] = first + min(max(number, 1), vocabulary.NUMBER_LIMIT - 1)
 
 
 def _batch_sizes(count: int) -> Iterator[int]:
