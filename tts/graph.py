@@ -6,11 +6,11 @@ import hashlib
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-import networkx
-
 if TYPE_CHECKING:
     from array import array
     from collections.abc import Iterator
+
+    import networkx
 
     from tts.protocols import AnswerReader
     from tts.types import Prompt
@@ -181,6 +181,8 @@ class SearchGraph:
 
     def networkx(self) -> networkx.DiGraph[Key]:
         """Return the graph for drawing and analysis: nodes are keys, with text, status, score and tokens."""
+        import networkx  # seldom wanted, and slow to import
+
         view: networkx.DiGraph[Key] = networkx.DiGraph()
         for node in self.nodes:
             view.add_node(

@@ -6,8 +6,6 @@ import math
 from collections.abc import Hashable, Iterable
 from typing import TYPE_CHECKING
 
-from scipy import special
-
 from tts.selection import Answer, Ranked, Value, best, score_of
 
 if TYPE_CHECKING:
@@ -65,6 +63,8 @@ def leader_confidence(first: int, second: int) -> float:
     Adaptive-Consistency's Beta criterion (arXiv 2305.11860, section 3): 1 - I_0.5(first + 1, second + 1), the posterior
     mass of a Beta above one half under a uniform prior. In [0, 1].
     """
+    from scipy import special  # takes longer to import than all the rest
+
     return float(special.betainc(second + 1, first + 1, 0.5))
 
 
