@@ -108,3 +108,13 @@ def test_module_is_the_command() -> None:
     command = [sys.executable, "-m", "tts", "--version"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, encoding="utf-8")
     assert done.stdout.startswith("tts ")
+
+
+def test_help_loads_nothing_heavy() -> None:
+    script = (
+        "import sys, tts.cli.main as m; m.main(['--help'])\n"
+        "heavy = {'numpy', 'scipy', 'networkx', 'rich', 'onnxruntime', 'tokenizers', 'httpx', 'tts.benchmarks'}\n"
+        "sys.exit(', '.join(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, encoding="utf-8")
+    assert done.stderr.strip() == ""
