@@ -1,4 +1,4 @@
-"""Children as they come: the only place that opens task groups for sampling and scoring."""
+"""Children as they come, sampled and scored by tasks of their own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import anyio
 from tts.batch import Group
 from tts.budget import Amounts
 from tts.graph import Key, Node, Status, format_key
-from tts.groups import unwrap
+from tts.groups import Block
 from tts.sampler import Sampler
 from tts.scoring import judge, scorable
 
@@ -60,7 +60,7 @@ class Arrivals:
         self._how = how
         self._order = order
         self._drain = drain
-        self._tasks = anyio.create_task_group()
+        self._tasks = Block(search.run, search.ledger)
         self._changed = anyio.Event()
         self._waiting = False
         self._is_short = False
@@ -78,8 +78,6 @@ class Arrivals:
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
         self._begin()
-        if self._run.deadline is not None:
-            self._tasks.start_soon(self._watch, self._run.deadline)
         return self
 
     def extend(self, nodes: Nodes, n: int = 1) -> None:
@@ -106,11 +104,8 @@ class Arrivals:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
-        self._tasks.cancel_scope.cancel()
         try:
-            return bool(await self._tasks.__aexit__(kind, error, trace))
-        except BaseExceptionGroup as group:
-            raise unwrap(group) from None
+            return await self._tasks.__aexit__(kind, error, trace)
         finally:
             self._settle()
 
@@ -173,11 +168,6 @@ class Arrivals:
             self._waiting = False
             self._changed.set()
 
-    async def _watch(self, deadline: float) -> None:
-        await self._run.clock.sleep(max(0.0, deadline - self._run.clock.now()))
-        self._ledger.exhausted = "seconds"
-        self._tasks.cancel_scope.cancel()
-
     def _spawn(self, group: Group | None, work: Callable[[], Awaitable[None]]) -> None:
         if group is not None:
             self._groups.append(group)
@@ -202,7 +192,7 @@ class Arrivals:
     async def _score(self, verifier: Verifier, how: Aggregation) -> None:
         while self._unscored:
             batch = list(self._unscored)
-            await judge(self._run, self._ledger, verifier, [node for _, node in batch], how)
+            await judge(self._search, verifier, [node for _, node in batch], how)
             del self._unscored[: len(batch)]
             for group, node in batch:
                 self._arrive(group, node)

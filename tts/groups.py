@@ -1,6 +1,54 @@
-"""Taking the error that matters out of an exception group."""
+"""Task groups that a deadline closes, and whose errors leave them as themselves."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
+
+import anyio
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from types import TracebackType
+    from typing import Any, TypeVarTuple
+
+    from tts.budget import Ledger
+    from tts.run import Run
+
+    Arguments = TypeVarTuple("Arguments")
+
+
+class Block:
+    """Tasks that live as long as the block: leaving it cancels them, and so does the run's deadline, quietly."""
+
+    def __init__(self, run: Run, ledger: Ledger) -> None:
+        self._run = run
+        self._ledger = ledger
+        self._tasks = anyio.create_task_group()
+
+    async def __aenter__(self) -> Self:
+        await self._tasks.__aenter__()
+        if self._run.deadline is not None:
+            self._tasks.start_soon(self._close, self._run.deadline)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        self._tasks.cancel_scope.cancel()
+        try:
+            return bool(await self._tasks.__aexit__(kind, error, trace))
+        except BaseExceptionGroup as group:
+            first = unwrap(group)
+        raise first
+
+    def start_soon(self, work: Callable[[*Arguments], Coroutine[Any, Any, None]], *arguments: *Arguments) -> None:
+        """Run `work` beside the block."""
+        self._tasks.start_soon(work, *arguments)
+
+    async def _close(self, deadline: float) -> None:
+        await self._run.clock.sleep(max(0.0, deadline - self._run.clock.now()))
+        self._ledger.exhausted = "seconds"
+        self._tasks.cancel_scope.cancel()
 
 
 def unwrap(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import anyio
 
     from tts.graph import Node, SearchGraph
-    from tts.protocols import Capabilities, Clock, Generator, PathScore, Verifier
+    from tts.protocols import Capabilities, Clock, Generator, Verifier
     from tts.types import Problem, Prompt, Sampling
 
 DEFAULT_MAX_TOKENS = 2048
@@ -83,7 +83,6 @@ class Run:
     retry: Retry = field(default_factory=Retry)
     observers: Sequence[Callable[[Event], None]] = ()
     counts: Counts = field(default_factory=Counts)
-    scores: dict[tuple[int, bytes, bool], PathScore] = field(default_factory=dict)
 
     def emit(self, kind: str, **data: object) -> None:
         """Tell every observer; callers on hot paths ask `observers` first."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections import ChainMap
+from collections.abc import Iterable, Sized
 from typing import TYPE_CHECKING
 
 from tts.aggregation import Aggregation, aggregate
 from tts.errors import ScoreCountError, ScoreValueError
 from tts.graph import Status, format_key
-from tts.protocols import Path
+from tts.protocols import Path, PathScore
 from tts.retry import call_with_retry
 from tts.seeds import generator
 from tts.steps import split_steps
@@ -16,10 +18,13 @@ from tts.steps import split_steps
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tts.budget import Ledger
     from tts.graph import Node
-    from tts.protocols import PathScore, Verifier
+    from tts.protocols import Verifier
     from tts.run import Run
+    from tts.search import Search
+
+Scores = ChainMap[tuple[int, bytes, bool], PathScore]
+"""Replies by verifier, path, and whether the path was judged as a single step."""
 
 
 def scorable(node: Node, verifier: Verifier) -> bool:
@@ -29,8 +34,8 @@ def scorable(node: Node, verifier: Verifier) -> bool:
     return node.finished or verifier.capabilities.partial
 
 
-async def judge(run: Run, ledger: Ledger, verifier: Verifier, nodes: Sequence[Node], how: Aggregation) -> None:
-    """Give each node its score. Paths that say the same are scored once in a run.
+async def judge(search: Search, verifier: Verifier, nodes: Sequence[Node], how: Aggregation) -> None:
+    """Give each node its score. Paths that say the same are scored once in a search.
 
     Raises:
         VerifierError: The verifier failed or broke its promises.
@@ -38,39 +43,42 @@ async def judge(run: Run, ledger: Ledger, verifier: Verifier, nodes: Sequence[No
     whole = how is Aggregation.WHOLE
     new: dict[bytes, Node] = {}
     for node in nodes:
-        if (id(verifier), node.digest, whole) not in run.scores:
+        if (id(verifier), node.digest, whole) not in search.scores:
             new.setdefault(node.digest, node)
     if new:
-        await _ask(run, ledger, verifier, list(new.values()), whole)
+        await _ask(search, verifier, list(new.values()), whole)
     for node in nodes:
-        values = run.scores[id(verifier), node.digest, whole].values
+        values = search.scores[id(verifier), node.digest, whole].values
         own = node.steps if verifier.capabilities.steps and not whole else 1
         node.scores = tuple(values[len(values) - own :])
         node.score = aggregate(values, how)
-        if run.observers:
-            run.emit("score", key=format_key(node.key), score=node.score, scores=list(node.scores))
+        if search.run.observers:
+            search.run.emit("score", key=format_key(node.key), score=node.score, scores=list(node.scores))
 
 
-async def _ask(run: Run, ledger: Ledger, verifier: Verifier, nodes: list[Node], whole: bool) -> None:
+async def _ask(search: Search, verifier: Verifier, nodes: list[Node], whole: bool) -> None:
+    run = search.run
     paths = [_path(run, node, whole) for node in nodes]
     random = generator(run.seed, "retry", nodes[0].key)
-    keys = [format_key(node.key) for node in nodes]
-    if run.observers:
-        run.emit("judging", keys=keys)
-    replies = await call_with_retry(lambda: verifier.score(paths), run.retry, run.clock, random)
-    name = verifier.capabilities.name
-    if len(replies) != len(paths):
-        raise ScoreCountError(f"verifier {name} was given {len(paths)} paths and returned {len(replies)} scores")
+    replies: Sequence[PathScore] = ()
+    try:
+        given = await call_with_retry(lambda: verifier.score(paths), run.retry, run.clock, random)
+        replies = check_replies(verifier.capabilities.name, given, len(paths))
+    finally:
+        _charge(search, verifier, len(paths), sum(reply.tokens for reply in replies))
     for node, path, reply in zip(nodes, paths, replies, strict=True):
         wanted = len(path.steps) if verifier.capabilities.steps else 1
-        check_scores(name, node, reply, wanted)
-        run.scores[id(verifier), node.digest, whole] = reply
-    tokens = sum(reply.tokens for reply in replies)
+        check_scores(verifier.capabilities.name, node, reply, wanted)
+        search.scores[id(verifier), node.digest, whole] = reply
+
+
+def _charge(search: Search, verifier: Verifier, calls: int, tokens: int) -> None:
+    """Charge what was asked for, also where it was aborted or answered badly."""
+    run = search.run
     run.counts.verifier_tokens += tokens
-    ledger.spend(run.scoring_cost(verifier, len(paths), tokens))
+    search.ledger.spend(run.scoring_cost(verifier, calls, tokens))
     if run.observers:
-        values = [list(reply.values) for reply in replies]
-        run.emit("verified", keys=keys, calls=len(paths), tokens=tokens, values=values)
+        run.emit("verified", calls=calls, tokens=tokens)
 
 
 def _path(run: Run, node: Node, whole: bool) -> Path:
@@ -82,6 +90,22 @@ def _path(run: Run, node: Node, whole: bool) -> Path:
     return Path(run.prompt.messages, steps, node.finished)
 
 
+def check_replies(verifier: str, given: object, wanted: int) -> Sequence[PathScore]:
+    """Refuse anything but one reply a path.
+
+    Raises:
+        ScoreCountError: Another number of replies.
+        ScoreValueError: A reply that is no PathScore.
+    """
+    replies = list(given) if isinstance(given, Iterable) else []
+    if len(replies) != wanted:
+        raise ScoreCountError(f"verifier {verifier} was given {wanted} paths and returned {len(replies)} scores")
+    for place, reply in enumerate(replies):
+        if not isinstance(reply, PathScore):
+            raise ScoreValueError(f"verifier {verifier}, path {place} of {wanted}: {reply!r} is no PathScore")
+    return replies
+
+
 def check_scores(verifier: str, node: Node, reply: PathScore, wanted: int) -> None:
     """Refuse a reply with another number of scores, or with one that is no probability.
 
@@ -90,8 +114,9 @@ def check_scores(verifier: str, node: Node, reply: PathScore, wanted: int) -> No
         ScoreValueError: A score is not a finite number in [0, 1].
     """
     where = f"verifier {verifier}, path {format_key(node.key)}"
-    if len(reply.values) != wanted:
-        raise ScoreCountError(f"{where}: {wanted} steps, but {len(reply.values)} scores")
+    given = len(reply.values) if isinstance(reply.values, Sized) else 0
+    if given != wanted:
+        raise ScoreCountError(f"{where}: {wanted} steps, but {given} scores")
     for place, value in enumerate(reply.values):
         if not isinstance(value, (int, float)) or not math.isfinite(value) or not 0 <= value <= 1:
             raise ScoreValueError(f"{where}: score {place} is {value!r}; expected a probability in [0, 1]")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import ChainMap
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
@@ -15,9 +16,9 @@ from tts.batch import Group
 from tts.budget import Amounts
 from tts.errors import NeedsError, ParameterError
 from tts.graph import Node, Origin, Status
-from tts.groups import unwrap
+from tts.groups import Block, unwrap
 from tts.protocols import SEED_BLOCK
-from tts.scoring import judge, scorable
+from tts.scoring import Scores, judge, scorable
 from tts.steps import split_steps
 
 if TYPE_CHECKING:
@@ -40,13 +41,17 @@ class Search:
         run: What it shares with the other searches of the same problem.
         ledger: What it may spend, holds, and has spent.
         critical_path: Sampled tokens waited for one after another so far.
+        scores: What the verifiers have said, so that each path is paid for once; a part does not see its siblings'.
     """
 
-    def __init__(self, run: Run, root: Node, ledger: Ledger, critical_path: int = 0) -> None:
+    def __init__(
+        self, run: Run, root: Node, ledger: Ledger, critical_path: int = 0, scores: Scores | None = None
+    ) -> None:
         self.run = run
         self.root = root
         self.ledger = ledger
         self.critical_path = critical_path
+        self.scores: Scores = ChainMap() if scores is None else scores
         self._randoms = 0
 
     @property
@@ -113,23 +118,29 @@ class Search:
         """Like `expand`, but as an asynchronous context manager that yields children as they come; see `Arrivals`."""
         return self._block(nodes, n, whole, scored, sampling, order, drain=False)
 
-    async def score(self, nodes: Sequence[Node], how: Aggregation = Aggregation.LAST, *, by: Verifier | None = None) -> list[Node]:
+    async def score(
+        self, nodes: Sequence[Node], how: Aggregation = Aggregation.LAST, *, by: Verifier | None = None
+    ) -> list[Node]:
         """Score nodes again, or for the first time, by the run's verifier or by another.
 
         Returns:
             The nodes that were scored: those with something to judge, up to what the budget allows, in key order.
+            None of them, where the deadline comes before the scores.
         """
         verifier = self._verifier(by)
-        wanted = sorted((node for node in nodes if scorable(node, verifier)), key=lambda node: node.key)
+        able = [] if self._too_late() else [node for node in nodes if scorable(node, verifier)]
+        wanted = sorted(able, key=lambda node: node.key)
         fits, held, refused = self.ledger.longest_prefix(self._score_cost(node, verifier, 0) for node in wanted)
         self.ledger.exhausted = refused or self.ledger.exhausted
         self.ledger.hold(held)
+        scored: list[Node] = []
         try:
-            if fits:
-                await judge(self.run, self.ledger, verifier, wanted[:fits], how)
+            async with Block(self.run, self.ledger):
+                await judge(self, verifier, wanted[:fits], how)
+                scored = wanted[:fits]
         finally:
             self.ledger.release(held)
-        return wanted[:fits]
+        return scored
 
     async def transform(self, node: Node, text: str) -> Node:
         """Return a child of `node` that says `text`: a hint, a revision, "Wait". Nothing is sampled."""
@@ -153,27 +164,17 @@ class Search:
         parts = [(self._branch(ledger), share) for ledger, share in self.ledger.shares(n)]
         for _, share in parts:
             self.ledger.hold(share)
-        results: dict[int, T] = {}
-
-        async def work(place: int, part: Search) -> None:
-            results[place] = await body(part)
-
         try:
-            async with anyio.create_task_group() as tasks:
-                for place, (part, _) in enumerate(parts):
-                    tasks.start_soon(work, place, part)
-        except BaseExceptionGroup as group:
-            raise unwrap(group) from None
+            return await _side_by_side([part for part, _ in parts], body)
         finally:
             for part, share in parts:
                 self._join(part, share)
-        return [results[place] for place in range(n)]
 
     def _branch(self, ledger: Ledger) -> Search:
         node = Node(self.run.graph, self.root, self.draws(self.root, 1), "", Origin.BRANCH)
         self.run.graph.append(node)
         self.run.emit_node(node)
-        return Search(self.run, node, ledger, self.critical_path)
+        return Search(self.run, node, ledger, self.critical_path, self.scores.new_child())
 
     def _join(self, part: Search, share: Amounts) -> None:
         self.ledger.release(share)
@@ -181,6 +182,7 @@ class Search:
         self.ledger.unobserved += part.ledger.unobserved
         self.ledger.exhausted = self.ledger.exhausted or part.ledger.exhausted
         self.critical_path = max(self.critical_path, part.critical_path)
+        self.scores.update(part.scores.maps[0])
 
     def _block(
         self, nodes: Nodes, n: int, whole: bool, scored: Scored, sampling: Sampling | None, order: Order, *, drain: bool
@@ -275,6 +277,23 @@ class Search:
         first = parent.draws
         parent.draws += count
         return first
+
+
+async def _side_by_side(parts: Sequence[Search], body: Callable[[Search], Awaitable[T]]) -> list[T]:
+    results: dict[int, T] = {}
+
+    async def work(place: int) -> None:
+        results[place] = await body(parts[place])
+
+    try:
+        async with anyio.create_task_group() as tasks:
+            for place in range(len(parts)):
+                tasks.start_soon(work, place)
+    except BaseExceptionGroup as group:
+        first = unwrap(group)
+    else:
+        return [results[place] for place in range(len(parts))]
+    raise first
 
 
 def _sum(first: Amounts, second: Amounts | None) -> Amounts:
