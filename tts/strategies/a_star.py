@@ -55,9 +55,10 @@ class AStar(Strategy):
 
     A*-Decoding (Chatziveroglou 2025, arXiv 2505.13672). Its equations were not available to us: summaries say that h is
     the reward model's evaluation and that g "accumulates only increases in h, to preserve optimality". That reads as
-    `consistent` if h is the score, and as `accumulated_drops` if h is a cost; both are here, and `greedy`
-    (best-first on the score alone) as the baseline. Default `consistent`: the only one for which the optimality claim
-    holds. Expansion, caps and tie order are ours: cost, then h, then deeper, then smaller key.
+    `consistent` if h is the score (the only reading for which the claim of optimality holds), and as
+    `accumulated_drops` if h is a cost; `greedy` is best-first search on the score alone. Default `greedy`: measured best of
+    the three on the bundled model (docs/results.md). Expansion, caps and tie order are ours: cost, then h, then deeper,
+    then smaller key.
 
     With `parallel` > 1 and `as_completed` the next path is expanded as soon as any expansion has come in, without a
     barrier; what is popped then hangs on timing, so such a search is order-sensitive.
@@ -70,7 +71,7 @@ class AStar(Strategy):
     expansion: int = Field(default=4, ge=1, le=4096, description="next steps drawn of the path that is popped (k)")
     parallel: int = Field(default=1, ge=1, le=4096, description="paths expanded at a time; 1 is the published search")
     as_completed: bool = Field(default=False, description="with parallel > 1: no barrier between expansions")
-    cost: CostMode = Field(default="consistent", description="what a step costs; see the class")
+    cost: CostMode = Field(default="greedy", description="what a step costs; see the class")
     transform: Literal["complement", "neg_log"] = Field(
         default="complement", description="expected cost of a score r: 1 - r, or -log r"
     )
