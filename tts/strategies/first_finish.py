@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from tts.protocols import Strategy
-from tts.selection import Answer
+from tts.selection import Answer, best
 from tts.voting import vote
 
 if TYPE_CHECKING:
@@ -86,5 +86,5 @@ class FirstFinish(Strategy):
         if not chosen:
             return vote(pool)
         elected = vote(node for node in pool if node.key in chosen)
-        rest = vote(node for node in pool if node.key not in chosen).ranking
+        rest = best(node for node in pool if node.key not in chosen).ranking
         return Answer(elected.chosen, (*elected.ranking, *rest), elected.decided)

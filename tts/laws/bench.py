@@ -1,0 +1,71 @@
+"""The runs that several laws look at: one strategy under budgets that cut it short, each in adversarial orders."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from tts.budget import Budget
+from tts.fakes import shuffled, tree_script
+from tts.laws.trials import Conditions, Trial
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tts.protocols import Strategy
+    from tts.types import Usage
+
+
+class Bench:
+    """A strategy, with the trials that have been made of it."""
+
+    def __init__(self, strategy: Strategy) -> None:
+        self.strategy = strategy
+        self._free: Trial | None = None
+        self._matrix: list[list[Trial]] | None = None
+
+    async def run(self, conditions: Conditions) -> Trial:
+        """Run the strategy once."""
+        return await Trial(self.strategy, conditions).run()
+
+    async def free(self) -> Trial:
+        """Return a run without a budget, every child at once."""
+        if self._free is None:
+            self._free = await self.run(Conditions())
+            self._free.ended()
+        return self._free
+
+    async def matrix(self) -> list[list[Trial]]:
+        """Return a row of trials for each budget, each row under the same adversarial schedules."""
+        if self._matrix is None:
+            limits = [Budget(), *tight((await self.free()).ended().usage)]
+            rows = [list(schedules(Conditions(budget=each))) for each in limits]
+            self._matrix = [[await self.run(conditions) for conditions in row] for row in rows]
+        return self._matrix
+
+
+def tight(usage: Usage) -> Iterator[Budget]:
+    """Yield budgets that cut short a search which took so much when it had none."""
+    for part in (0.7, 0.25):
+        yield Budget(tokens=max(1, int(usage.generated * part)))
+    yield Budget(samples=max(1, usage.samples // 2))
+    if usage.verifier_calls:
+        yield Budget(verifier_calls=max(1, usage.verifier_calls // 2))
+    if usage.flops:
+        yield Budget(flops=usage.flops * 0.6)
+    if usage.dollars:
+        yield Budget(dollars=usage.dollars * 0.6)
+
+
+def schedules(conditions: Conditions) -> Iterator[Conditions]:
+    """Yield the same conditions under adversarial orders of arrival, wide and one at a time."""
+    yield conditions
+    for seed in (1, 2):
+        yield replace(conditions, schedule=shuffled(seed), judging=shuffled(seed + 7))
+    yield replace(conditions, schedule=shuffled(3), judging=shuffled(4, 40), concurrency=1)
+    yield replace(conditions, judging=shuffled(5, 40), concurrency=3)
+
+
+def halting_script(path: str, seed: int) -> str:
+    """Say nothing but a delimiter now and then, which is an empty step."""
+    return "\n\n" if seed % 3 == 0 else tree_script()(path, seed)
