@@ -16,7 +16,7 @@ $(VENV)/dev: pyproject.toml
 	touch $@ $(VENV)/demo
 
 demo: $(VENV)/demo
-	$(BIN)/python examples/demo.py
+	$(BIN)/tts demo
 
 test: $(VENV)/dev
 	$(BIN)/python -m pytest

@@ -10,6 +10,7 @@ from tts.registry import generator, register, strategy, verifier
 from tts.retry import Retry
 from tts.search import Search
 from tts.selection import Answer, best, keep
+from tts.setup import SolveOptions
 from tts.solve import solve, solve_sync
 from tts.protocols import Needs, Strategy
 from tts.types import Event, Message, Problem, Sampling, Usage
@@ -29,6 +30,7 @@ __all__ = [
     "Retry",
     "Sampling",
     "Search",
+    "SolveOptions",
     "Strategy",
     "TTSError",
     "Usage",

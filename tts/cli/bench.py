@@ -91,7 +91,7 @@ def _run(args: argparse.Namespace) -> int:
     configuration = configuration_of(args, choice)
     path = Path(args.out or f"results/{configuration.task}-{configuration.hash()[:12]}.jsonl")
     try:
-        with _watched(quiet=args.quiet) as watch:
+        with watched(quiet=args.quiet) as watch:
             results = run_sync(lambda: _measure(configuration, choice, path, watch, retry_errors=args.retry_errors))
     except KeyboardInterrupt:
         kept = one_line(str(path))
@@ -115,7 +115,8 @@ async def _measure(
         )
 
 
-def _watched(*, quiet: bool) -> View:
+def watched(*, quiet: bool) -> View:
+    """Return what shows how far a run has come: a bar on a terminal, lines elsewhere, or nothing."""
     from tts.cli.bench_progress import Bar, Lines, Silence
 
     if quiet:
@@ -162,6 +163,8 @@ def contenders(names: str, settings: Sequence[str], sizes: Sequence[str]) -> lis
         if label in kinds:
             raise ParameterError(f"--strategies: {label} is given twice; write LABEL=NAME to give it another label")
         kinds[label] = name if equals else label
+    if not kinds:
+        raise ParameterError("--strategies: name one at least")
     given: dict[str, list[str]] = {label: [] for label in kinds}
     for setting in settings:
         label, parameter = _labelled("--set", setting, ".", kinds)

@@ -26,6 +26,7 @@ COMMANDS = {
     "strategy": ("tts.cli.strategy", "show what a strategy does"),
     "bench": ("tts.cli.bench", "measure strategies on a benchmark"),
     "trace": ("tts.cli.trace", "look into what a search did"),
+    "demo": ("tts.cli.demo", "six strategies race on the bundled model, in about a minute"),
 }
 """Each command with its module, which is imported only when the command is asked for."""
 
