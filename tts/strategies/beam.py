@@ -29,6 +29,7 @@ class Beam(Strategy):
       search then also ends when N have finished); its_hub lets them compete for the width and keep their place (`hold`).
     - Lookahead. A step's score is the verifier's at the end of a greedy rollout of `lookahead` steps (Snell); in
       search-and-learn the rollout is drawn but not scored. Rollouts are charged, and are no candidates.
+    - Equal paths. Off by default in search-and-learn, and on in its recipes; on here.
     - Nothing is replicated to fill a result, and ties go to the smaller key.
 
     Needs a verifier that scores unfinished paths, and a generator that continues them.
@@ -42,7 +43,7 @@ class Beam(Strategy):
         default="refill", description="refill: finished paths free their place; hold: they compete for it and keep it"
     )
     lookahead: int = Field(default=0, ge=0, le=64, description="greedy steps drawn before a step is scored")
-    deduplicate: bool = Field(default=False, description="keep one of several paths that say the same")
+    deduplicate: bool = Field(default=True, description="keep one of several paths that say the same")
     aggregation: Aggregation = Field(default=Aggregation.LAST, description="how step scores become one")
     selection: Literal["naive", "weighted"] = Field(
         default="naive", description="naive: the best scored; weighted: the answer with the greatest sum of scores"
