@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -27,10 +28,16 @@ _UNITS = {
 class Contender(Frozen):
     """A strategy with the parameters that are set, under the name by which results call it."""
 
-    label: str = Field(pattern=r"^\w[\w-]*$")
+    label: str
     strategy: str
     parameters: dict[str, Any] = Field(default_factory=dict, description="those set; the others have their defaults")
     size: str | None = Field(default=None, description="parameter that a budget sizes; None takes the usual one")
+
+    @model_validator(mode="after")
+    def _label_can_be_typed(self) -> Contender:
+        if re.fullmatch(r"\w[\w-]*", self.label) is None:
+            raise ParameterError(f"label {self.label!r} of {self.strategy}: letters, digits, _ and - make a label")
+        return self
 
 
 class Configuration(Frozen):

@@ -1,19 +1,20 @@
 """Equal budgets: how large a strategy must be so that it spends, on average, what it is given.
 
 The rule. A strategy has one parameter that says how much of it there is: the samples of best_of_n, the width of beam.
-Searches of a few pilot problems tell what it spends at one size; spending is taken to be proportional to size, so the
-size for a budget follows, is tried on the pilot problems in turn, and corrected once. Of several limits the tightest
-counts. The limits that size a strategy are then met on average, not by each problem, and the report says what was
-spent.
+Searches of a few pilot problems tell what it spends at its usual size; the size that should spend the budget follows,
+is tried on the pilot problems in turn, and corrected, a few times at most; the size that came nearest is taken. Of
+several limits the tightest counts. The limits that size a strategy are then met on average, not by each problem, and
+the report says what was spent.
 
-Why not simply the limit. A batch holds its longest possible paths before it starts. Best-of-N under a limit of 4,096
-tokens and paths of at most 2,048 draws two samples, whatever their length, and a beam that the limit cuts half-way has
-no answer. Such a comparison would measure how strategies meet a limit (`Configuration.hard` asks for it), not what
-they make of equal tokens.
+Why not simply the limit. What is drawn holds its longest possible length before it starts, so that a limit leaves up to
+a whole path unused, and makes samples wait for one another that could run side by side; and a beam that it cuts
+half-way has no answer. Such a comparison measures how strategies meet a limit (`Configuration.hard` asks for it), not
+what they make of equal tokens.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +41,8 @@ SPENT = {
     "flops": "flops",
 }
 """Each limit that sizes a strategy, and the field of `Usage` that tells what of it was spent."""
-ROUNDS = 2
+ROUNDS = 4
+NEAR_ENOUGH = 0.03
 _TRIES = 64
 
 Spending = Mapping[str, float]
@@ -75,9 +77,7 @@ class Cell(Frozen):
 
 def spending(usages: list[Usage]) -> dict[str, float]:
     """Return the mean of every meter over searches."""
-    return {
-        limit: sum(getattr(usage, name) or 0 for usage in usages) / len(usages) for limit, name in SPENT.items()
-    }
+    return {limit: sum(getattr(usage, name) or 0 for usage in usages) / len(usages) for limit, name in SPENT.items()}
 
 
 def size_parameter(contender: Contender, budget: Budget) -> str | None:
@@ -136,19 +136,41 @@ async def _fit(contender: Contender, budget: Budget, measure: Measure) -> Sized 
     size = getattr(registry.strategy(contender.strategy, **contender.parameters), parameter)
     if not isinstance(size, int):
         raise ParameterError(f"{contender.strategy}: {parameter} is {size!r} by default, no count to be sized")
-    spent: Spending = {}
-    for _ in range(ROUNDS):
+    tried: dict[int, Spending] = {}
+    shares: dict[int, float] = {}
+    while len(tried) < ROUNDS:
         strategy = resized(contender, parameter, size)
-        spent = await measure(strategy)
-        size = fitted(getattr(strategy, parameter), spent, limits)
-    value = getattr(resized(contender, parameter, size), parameter)
-    return Sized(parameter=parameter, value=value, pilot={name: spent[name] for name in limits})
+        size = getattr(strategy, parameter)
+        if size in tried:
+            break
+        tried[size] = await measure(strategy)
+        shares[size] = max(tried[size][name] / limit for name, limit in limits.items())
+        if distance(shares[size]) < NEAR_ENOUGH:
+            break
+        size = next_size(shares)
+    best = min(shares, key=lambda size: (distance(shares[size]), size))
+    return Sized(parameter=parameter, value=best, pilot={name: tried[best][name] for name in limits})
 
 
-def fitted(size: int, spent: Spending, limits: Spending) -> int:
-    """Return the size at which spending proportional to size comes nearest to the tightest limit; at least 1."""
-    scales = [limit / spent[name] for name, limit in limits.items() if spent[name] > 0]
-    return max(1, round(size * min(scales))) if scales else size
+def distance(share: float) -> float:
+    """Return how far from spending all of a budget it is to spend `share` of it; twice is as far as half."""
+    return abs(math.log(share)) if share > 0 else math.inf
+
+
+def next_size(shares: Mapping[int, float]) -> int:
+    """Return the size to try next, given which share of the budget each size spent; at least 1.
+
+    Spending is taken to be a power of size: through the two sizes that came nearest, or, with one, proportional to it.
+    """
+    nearest, *others = sorted(shares, key=lambda size: (distance(shares[size]), size))
+    if shares[nearest] == 0:
+        return nearest
+    power = 1.0
+    if others and shares[others[0]] > 0:
+        power = math.log(shares[nearest] / shares[others[0]]) / math.log(nearest / others[0])
+    # Where pilots spend hardly more, or less, with a greater size, a power would lead far away.
+    power = power if 0.25 <= power <= 4 else 1.0
+    return max(1, round(nearest * math.exp(-math.log(shares[nearest]) / power)))
 
 
 def resized(contender: Contender, parameter: str, size: int) -> Strategy:
