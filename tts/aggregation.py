@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 class Aggregation(StrEnum):
     """The rule; the literature differs, so it is always a parameter.
 
-    Search-and-learn and REBASE use the last step's score; particle filtering's released runs (arXiv 2502.01618) judge the
-    whole prefix as one step, which its text calls model aggregation.
+    Search-and-learn and REBASE use the last step's score; particle filtering's released runs (arXiv 2502.01618) judge
+    the whole prefix as one step, which its text calls model aggregation.
     """
 
     LAST = "last"

@@ -126,16 +126,14 @@ class Ledger:
     __slots__ = ("exhausted", "held", "limits", "spent", "unobserved")
 
     def __init__(self, budget: Budget) -> None:
-        self.limits: dict[str, float] = {
-            name: limit for name in METERS if (limit := getattr(budget, name)) is not None
-        }
+        self.limits: dict[str, float] = {name: limit for name in METERS if (limit := getattr(budget, name)) is not None}
         self.held = Amounts()
         self.spent = Amounts()
         self.unobserved = 0
         self.exhausted: str | None = None
 
     def longest_prefix(self, costs: Iterable[Amounts]) -> tuple[int, Amounts, str | None]:
-        """Return how many leading `costs` fit beside what is held and spent, their sum, and the limit that the next broke."""
+        """Return how many leading `costs` fit beside what is held and spent, their sum, and the limit that broke."""
         total = Amounts()
         count = 0
         for cost in costs:

@@ -54,7 +54,8 @@ class Node:
     """
 
     __slots__ = (
-        "arrival", "depth", "digest", "draws", "graph", "key", "logprobs", "origin", "parent", "path_steps", "path_tokens",
+        "arrival", "depth", "digest", "draws", "graph", "key", "logprobs", "origin", "parent", "path_steps",
+        "path_tokens",
         "score", "scores", "seed", "status", "steps", "text", "token_ids", "tokens",
     )  # fmt: skip
 
@@ -79,7 +80,7 @@ class Node:
         self.arrival = -1
         # Equal paths share a digest, whatever their keys, so that a verifier judges each once.
         before: bytes = b"" if parent is None else parent.digest
-        self.digest: bytes = hashlib.blake2b(before + text.encode(errors="surrogatepass"), digest_size=16).digest() if text else before
+        self.digest: bytes = _digest(before, text) if text else before
 
     @property
     def done(self) -> bool:
@@ -129,6 +130,10 @@ class Node:
 
     def __repr__(self) -> str:
         return f"<Node {format_key(self.key)} {self.status.value} score={self.score} {self.text[:30]!r}>"
+
+
+def _digest(before: bytes, text: str) -> bytes:
+    return hashlib.blake2b(before + text.encode(errors="surrogatepass"), digest_size=16).digest()
 
 
 def format_key(key: Key) -> str:

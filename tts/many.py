@@ -58,7 +58,7 @@ class _Stream(Generic[T]):
     def __aiter__(self) -> AsyncIterator[T]:
         if self._receive is None:
             name = "solve_many" if isinstance(self, SolveMany) else "stream"
-            raise ParameterError(f"{name} owns tasks: write `async with tts.{name}(...) as items: async for item in items`")
+            raise ParameterError(f"write `async with tts.{name}(...) as items: async for item in items`: it owns tasks")
         return self._receive
 
     async def _work(self, setup: Setup, send: MemoryObjectSendStream[T]) -> None:
@@ -137,9 +137,14 @@ def refused(setup: Setup, problem: ProblemLike, error: TTSError) -> Outcome:
 
 
 def solve_many(
-    problems: Iterable[ProblemLike] | AsyncIterable[ProblemLike], *, in_flight: int = 64, **options: Unpack[SolveOptions]
+    problems: Iterable[ProblemLike] | AsyncIterable[ProblemLike],
+    *,
+    in_flight: int = 64,
+    **options: Unpack[SolveOptions],
 ) -> SolveMany:
-    """Solve problems side by side: `async with solve_many(problems, ...) as outcomes: async for outcome in outcomes: ...`.
+    """Solve problems side by side.
+
+    `async with solve_many(problems, ...) as outcomes: async for outcome in outcomes: ...`
 
     Outcomes come as they finish; `Outcome.problem` is the problem's id. At most `in_flight` problems are searched at a
     time, and no more are taken from `problems`. A problem that fails gives an outcome that ended in error; the others
@@ -165,8 +170,9 @@ class EventStream(_Stream[Event]):
 
 
 def stream(problem: ProblemLike, **options: Unpack[SolveOptions]) -> EventStream:
-    """Watch one search: `async with stream(problem, ...) as events: async for event in events: ...; events.outcome`.
+    """Watch one search.
 
+    `async with stream(problem, ...) as events: async for event in events: ...`, and then `events.outcome`.
     Events are those of a trace: start, batch, prompt, node, score, verified, status, failed, end.
     """
     return EventStream(problem, options)

@@ -8,7 +8,6 @@ together and scoring overlaps with sampling.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 from pydantic import Field, SerializeAsAny
@@ -27,6 +26,8 @@ from tts.voting import one, weight_by_score
 from tts.voting import vote as vote_among
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tts.graph import Node
     from tts.search import Search
 
@@ -249,7 +250,8 @@ def pipe(*parts: Operator) -> Pipeline:
 
 def _check(operators: Sequence[Operator], *, scored: bool) -> None:
     if operators and not operators[0].draws and not scored:
-        raise ParameterError(f"{operators[0].name}() has nothing to work on: begin with generate, expand, loop or subtrees")
+        first = operators[0].name
+        raise ParameterError(f"{first}() has nothing to work on: begin with generate, expand, loop or subtrees")
     for place, operator in enumerate(operators):
         if isinstance(operator, Choose) and place < len(operators) - 1:
             raise ParameterError(f"{operator.name}() ends a pipeline; {operators[place + 1].name}() cannot follow it")

@@ -56,7 +56,7 @@ class Outcome(Frozen):
     thinking: str = ""
     candidates: tuple[Candidate, ...] = Field(default=(), description="best first")
     usage: Usage
-    support: float | None = Field(default=None, description="share of the candidates with an answer whose answer equals this one")
+    support: float | None = Field(default=None, description="share of candidates with an answer that agree")
     ended: Ended
     limit: str | None = Field(default=None, description="the limit that cut the search")
     error: str | None = None

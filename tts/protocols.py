@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
 from tts.types import Completion, Frozen, Message, Prompt, Sampling
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable, Sequence
+
     from tts.search import Search
     from tts.selection import Answer
 
@@ -105,9 +106,11 @@ class Sink(Protocol):
 class Generator(Protocol):
     """Draws text.
 
-    G1. `generate` delivers each of `count` children once to the sink, as soon as it is complete, then returns; or raises.
+    G1. `generate` delivers each of `count` children once to the sink, as soon as it is complete, then returns; or
+    raises.
     G2. A completion's text is what its tokens say; a matched delimiter or stop is part of both.
-    G3. `finish` is the engine's word: DELIMITER or STOP for a matched text, EOS, or LENGTH at `max_tokens`; never a look at the text.
+    G3. `finish` is the engine's word: DELIMITER or STOP for a matched text, EOS, or LENGTH at `max_tokens`; never a
+    look at the text.
     G4. No completion has more than `max_tokens` tokens, and the end-of-sequence token is counted.
     G5. With `seeds`, child j depends on (prompt, path, seed + j, sampling) alone, not on what runs beside it.
     G6. Cancelling `generate` aborts on the engine. With `exact_cancellation`, progress has by then told every token.
@@ -174,7 +177,7 @@ class Scorer(Protocol):
         *,
         labels: Sequence[int] | None = None,
     ) -> Sequence[Sequence[Sequence[float]]]:
-        """Return, for each sequence and each of its positions, class probabilities (or, with `labels`, next-token ones)."""
+        """Return class probabilities, or with `labels` next-token ones, at each sequence's positions."""
 
     async def aclose(self) -> None:
         """Release the engine."""

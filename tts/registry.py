@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Collection, Iterable, Mapping
+import reprlib
 from functools import cache
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -14,6 +14,8 @@ from tts.errors import ParameterError, UnknownNameError
 from tts.protocols import Strategy
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Mapping
+
     from tts.protocols import Generator, Verifier
     from tts.tasks import Task
 
@@ -32,7 +34,7 @@ BUILT_IN: Mapping[Kind, Mapping[str, str]] = {
     "verifier": {"embedded": "tts.registry:_embedded_verifier"},
     "task": {"countdown": "tts.benchmarks.tasks:COUNTDOWN"},
 }
-"""Each name with where it is: imported only when asked for. Entry points of group "tts.strategy" and so on add to it."""
+"""Each name with where it is, imported when asked for; entry points of group "tts.strategy" and so on add to it."""
 
 _added: dict[Kind, dict[str, Any]] = {"strategy": {}, "generator": {}, "verifier": {}, "task": {}}
 
@@ -95,7 +97,8 @@ def build(kind: type[Strategy], name: str, parameters: Mapping[str, object]) -> 
 def explain(error: ValidationError) -> str:
     """Say in one line which values were refused, and why."""
     return "; ".join(
-        f"{'.'.join(map(str, item['loc'])) or 'value'}={item['input']!r}: {item['msg'].lower()}" for item in error.errors()
+        f"{'.'.join(map(str, item['loc'])) or 'value'}={reprlib.repr(item['input'])}: {item['msg'].lower()}"
+        for item in error.errors()
     )
 
 

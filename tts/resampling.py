@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
 from enum import StrEnum
 from itertools import accumulate
-from random import Random
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from random import Random
 
 EPSILON = 2.2e-16
 """Keeps logarithms finite; the clip of particle filtering's released code."""
@@ -31,7 +34,7 @@ class Scheme(StrEnum):
 
 
 def log_weight(score: float, how: WeightMap) -> float:
-    """Map a score in [0, 1] to a log-weight: logit makes weights odds, log makes them the scores, identity is a softmax of scores."""
+    """Map a score in [0, 1] to a log-weight: logit makes weights odds, log the scores, identity a softmax of them."""
     if how is WeightMap.IDENTITY:
         return score
     clipped = min(max(score, EPSILON), 1 - EPSILON)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import random
 from collections import ChainMap
-from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
@@ -22,7 +20,9 @@ from tts.scoring import Scores, judge, scorable
 from tts.steps import split_steps
 
 if TYPE_CHECKING:
+    import random
     from array import array
+    from collections.abc import Awaitable, Callable, Sequence
 
     from tts.budget import Ledger
     from tts.protocols import Verifier
@@ -88,7 +88,8 @@ class Search:
             nodes: The parents.
             n: Children a parent; one sequence each.
             whole: Draw to the end of the path instead of one step.
-            scored: Have the verifier score each child; an Aggregation says how step scores become `Node.score` (True: last).
+            scored: Have the verifier score each child; an Aggregation says how step scores become `Node.score`
+                (True: the last step's).
             sampling: Temperature and the like for this batch only; caps and delimiters remain the run's.
 
         Returns:
@@ -209,7 +210,9 @@ class Search:
             return [], wanted
         costs = {parent: self._costs(parent, whole, how) for parent in wanted}
         each = {parent: _sum(*costs[parent]) for parent in wanted}
-        fits, held, refused = self.ledger.longest_prefix(each[parent] for parent in wanted for _ in range(wanted[parent]))
+        fits, held, refused = self.ledger.longest_prefix(
+            each[parent] for parent in wanted for _ in range(wanted[parent])
+        )
         if not fits:
             self.ledger.exhausted = refused
             self._emit_batch([], whole, how)
@@ -241,9 +244,16 @@ class Search:
             seed = seeds.request_seed(self.run.seed, parent.key, first)
             groups.append(
                 Group(
-                    parent, first, part, seed=seed, cap=costs[0].tokens, cost=costs[0], score_cost=costs[1],
-                    sampling=sampling, whole=whole,
-                )  # fmt: skip
+                    parent,
+                    first,
+                    part,
+                    seed=seed,
+                    cap=costs[0].tokens,
+                    cost=costs[0],
+                    score_cost=costs[1],
+                    sampling=sampling,
+                    whole=whole,
+                )
             )
             count -= part
         return groups

@@ -14,10 +14,9 @@ from tts.answers import MathAnswerReader
 from tts.budget import Budget
 from tts.clock import SystemClock
 from tts.errors import BudgetError, NeedsError, ProblemError
-from tts.protocols import Clock, Generator, Verifier
+from tts.protocols import Clock, Generator, Strategy, Verifier
 from tts.retry import Retry
 from tts.runtime import check_runtime
-from tts.protocols import Strategy
 from tts.trace import TraceWriter
 from tts.types import Event, Message, Problem, Sampling
 
@@ -36,19 +35,13 @@ Observer = Callable[[Event], None]
 class SolveOptions(TypedDict, total=False):
     """What `solve`, `solve_many`, `stream` and their synchronous twins take beside the problem.
 
-    strategy: A registered name, or a strategy with its parameters. Default best_of_n with a verifier, else self_consistency.
-    generator: Draws text. A registered name makes one that is closed at the end.
-    verifier: Scores paths, or None.
-    sampling: Temperature, caps, delimiters.
-    budget: Limits of each problem.
-    seed: Of each problem, together with its id.
-    system: System prompt; None takes the generator's suggestion, "" none.
-    reader: Reads and compares answers; None takes the rules of the problem's task.
-    concurrency: Requests in flight, over all problems.
-    retry: How transient faults are tried again.
-    trace: A file to which events are appended, one JSON line each.
-    observers: Called with each event, from the event loop.
-    clock: Time, for tests.
+    strategy: A registered name, or a strategy with its parameters. Default best_of_n with a verifier, else
+    self_consistency. generator: Draws text. A registered name makes one that is closed at the end. verifier: Scores
+    paths, or None. sampling: Temperature, caps, delimiters. budget: Limits of each problem. seed: Of each problem,
+    together with its id. system: System prompt; None takes the generator's suggestion, "" none. reader: Reads and
+    compares answers; None takes the rules of the problem's task. concurrency: Requests in flight, over all problems.
+    retry: How transient faults are tried again. trace: A file to which events are appended, one JSON line each.
+    observers: Called with each event, from the event loop. clock: Time, for tests.
     """
 
     strategy: str | Strategy

@@ -17,7 +17,7 @@ def _pattern(delimiters: tuple[str, ...]) -> re.Pattern[str]:
 
 
 def split_steps(text: str, delimiters: Sequence[str]) -> list[str]:
-    """Cut `text` after each delimiter; joining the steps gives it back. Pieces of white space alone stay with the step before."""
+    """Cut `text` after each delimiter; joining gives it back. White space alone stays with the step before."""
     if not delimiters:
         return [text] if text else []
     steps: list[str] = []

@@ -20,7 +20,8 @@ def is_inside(run: Run, node: Node) -> bool:
 
 
 def allowed_tokens(run: Run, parent: Node, cap: int) -> int:
-    """Return how many tokens a request may sample: `cap`, or what the thinking that it continues has left of its own cap.
+    """Return how many tokens a request may sample: `cap`, or what the thinking that it continues has left of its own
+    cap.
 
     A path that has said nothing yet may be about to think, and is stopped at the thinking's cap to look.
     """
@@ -43,6 +44,7 @@ def _thought(run: Run, node: Node) -> int:
 def closing(run: Run, node: Node) -> str:
     """Return what ends the thinking of a path that has used up its cap; nothing if it was not thinking.
 
-    Budget forcing's early end (s1, arXiv 2501.19393): the end-of-thinking mark is put in and the model goes on to answer.
+    Budget forcing's early end (s1, arXiv 2501.19393): the end-of-thinking mark is put in and the model goes on to
+    answer.
     """
     return f"\n{run.sampling.thinking_close}\n\n" if is_inside(run, node) else ""

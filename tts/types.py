@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from array import array
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tts.errors import ProblemError
+
+if TYPE_CHECKING:
+    from array import array
 
 
 class Frozen(BaseModel):
@@ -102,9 +104,9 @@ class Prompt:
 class Completion:
     """One child as its engine returned it.
 
-    `text` is exactly what the tokens say, a matched delimiter included. `tokens` counts what was sampled, end-of-sequence
-    included. `token_ids` and `logprobs` (natural logarithm, of the tokens sampled, under the sampled distribution before
-    temperature) are packed arrays of type "i" and "f", or None where the engine gives none.
+    `text` is exactly what the tokens say, a matched delimiter included. `tokens` counts what was sampled,
+    end-of-sequence included. `token_ids` and `logprobs` (natural logarithm, of the tokens sampled, under the sampled
+    distribution before temperature) are packed arrays of type "i" and "f", or None where the engine gives none.
     """
 
     text: str

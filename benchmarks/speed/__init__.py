@@ -1,0 +1,1 @@
+"""Performance: reference figures and ratios, never tests."""

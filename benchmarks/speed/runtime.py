@@ -6,13 +6,15 @@ import gc
 import time
 import tracemalloc
 from array import array
-from collections.abc import Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import tts
 from tts.protocols import Capabilities, GenerationRequest, Sink
 from tts.selection import Answer, best
 from tts.types import Completion, Finish, Message, Prompt
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 STEP_TOKENS = 60
 STEP_TEXT = "a step of some sixty tokens, each of them about four letters " * 4

@@ -75,7 +75,9 @@ async def _race(
         engines = Backends(generator, verifier)
 
         async def measure(name: str, configuration: Configuration) -> Results:
-            return await run_benchmark(configuration, engines, folder / f"{name}-{configuration.hash()[:8]}.jsonl", watch=watch)
+            return await run_benchmark(
+                configuration, engines, folder / f"{name}-{configuration.hash()[:8]}.jsonl", watch=watch
+            )
 
         one = Contender(label="one_sample", strategy="self_consistency", parameters={"n": 1})
         single = await measure("single", _configuration(args, (one,), Budget()))

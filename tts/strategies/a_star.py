@@ -53,12 +53,12 @@ def child_cost(mode: CostMode, parent: Cost, ahead: float, *, first: bool) -> Co
 class AStar(Strategy):
     """Best-first search over steps with a process reward model as heuristic.
 
-    A*-Decoding (Chatziveroglou 2025, arXiv 2505.13672). Its equations were not available to us: summaries say that h is
-    the reward model's evaluation and that g "accumulates only increases in h, to preserve optimality". That reads as
-    `consistent` if h is the score (the only reading for which the claim of optimality holds), and as
-    `accumulated_drops` if h is a cost; `greedy` is best-first search on the score alone. Default `greedy`: measured best of
-    the three on the bundled model (docs/results.md). Expansion, caps and tie order are ours: cost, then h, then deeper,
-    then smaller key.
+    A*-Decoding (Chatziveroglou 2025, arXiv 2505.13672). Its equations were not available to us: summaries say that h
+    is the reward model's evaluation and that g "accumulates only increases in h, to preserve optimality". That reads
+    as `consistent` if h is the score (the only reading for which the claim of optimality holds), and as
+    `accumulated_drops` if h is a cost; `greedy` is best-first search on the score alone. Default `greedy`: measured
+    best of the three on the bundled model (docs/results.md). Expansion, caps and tie order are ours: cost, then h,
+    then deeper, then smaller key.
 
     With `parallel` > 1 and `as_completed` the next path is expanded as soon as any expansion has come in, without a
     barrier; what is popped then hangs on timing, so such a search is order-sensitive.

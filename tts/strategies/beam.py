@@ -20,13 +20,14 @@ if TYPE_CHECKING:
 class Beam(Strategy):
     """Keep the best `width` paths, draw `expansion` next steps of each, score, repeat.
 
-    Snell et al. 2024 (arXiv 2408.03314, section 5.2): N beams of which N / M are kept and M children of each drawn; here
-    width = N / M and expansion = M, so N = width * expansion steps are drawn at every level, the first included.
+    Snell et al. 2024 (arXiv 2408.03314, section 5.2): N beams of which N / M are kept and M children of each drawn;
+    here width = N / M and expansion = M, so N = width * expansion steps are drawn at every level, the first included.
     search-and-learn (huggingface) names N `n` and M `beam_width`.
 
-    What we read where text and code differ, and do otherwise:
-    - Finished paths. search-and-learn takes them out and fills the width with live ones (`refill`, the default here too; the
-      search then also ends when N have finished); its_hub lets them compete for the width and keep their place (`hold`).
+    What we read where text and code differ, and do otherwise: - Finished paths. search-and-learn takes them out and
+    fills the width with live ones (`refill`, the default here too; the
+      search then also ends when N have finished); its_hub lets them compete for the width and keep their place
+      (`hold`).
     - Lookahead. A step's score is the verifier's at the end of a greedy rollout of `lookahead` steps (Snell); in
       search-and-learn the rollout is drawn but not scored. Rollouts are charged, and are no candidates.
     - Equal paths. Off by default in search-and-learn, and on in its recipes; on here.

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from tts.aggregation import Aggregation
-from tts.selection import Answer, best
 from tts.protocols import Needs, Strategy
+from tts.selection import Answer, best
 from tts.voting import vote, weight_by_score
 
 if TYPE_CHECKING:
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 class BestOfN(Strategy):
     """Draw N whole answers; choose the best scored, or the answer with the greatest sum of scores.
 
-    Best-of-N with a verifier: Cobbe et al. 2021 (arXiv 2110.14168). Weighted: Li et al. 2023 (arXiv 2206.02336), the sum
-    over equal answers of their scores. search-and-learn (huggingface) uses the last step's score, as the default here.
-    Departures: answers are grouped by equivalence, unparseable ones do not vote (there they do), ties go to the first
-    sample in key order, and equal texts are scored once but each counts.
+    Best-of-N with a verifier: Cobbe et al. 2021 (arXiv 2110.14168). Weighted: Li et al. 2023 (arXiv 2206.02336), the
+    sum over equal answers of their scores. search-and-learn (huggingface) uses the last step's score, as the default
+    here. Departures: answers are grouped by equivalence, unparseable ones do not vote (there they do), ties go to the
+    first sample in key order, and equal texts are scored once but each counts.
 
     Needs a verifier; partial scores and continuation it does not need.
     """

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 class FirstFinish(Strategy):
     """Vote among the first k of N traces to finish.
 
-    First Finish Search (Agarwal et al. 2025, arXiv 2505.18149), as FFS-k@N and LFS-k@N of arXiv 2512.02008, algorithm 1.
-    `tie="arrival"` takes whichever requests return first (its asynchronous form): wall-clock decides, so the search is
-    order-sensitive. `tie="tokens"` takes the shortest traces (its synchronous, lock-step form): once k have finished, it
-    waits until every other trace is known to be longer, so that the answer hangs on the seed alone; a generator that
-    reports no progress makes it wait for all. A trace that ran into a cap has not finished. Departure: a trace without
-    a readable answer does not count (`readable`; the papers do not say). `which="last"` finishes all N and takes the
-    longest k. Tokens of cancelled traces are counted, which the papers' totals cannot do.
+    First Finish Search (Agarwal et al. 2025, arXiv 2505.18149), as FFS-k@N and LFS-k@N of arXiv 2512.02008, algorithm
+    1. `tie="arrival"` takes whichever requests return first (its asynchronous form): wall-clock decides, so the
+    search is order-sensitive. `tie="tokens"` takes the shortest traces (its synchronous, lock-step form): once k have
+    finished, it waits until every other trace is known to be longer, so that the answer hangs on the seed alone; a
+    generator that reports no progress makes it wait for all. A trace that ran into a cap has not finished. Departure:
+    a trace without a readable answer does not count (`readable`; the papers do not say). `which="last"` finishes all
+    N and takes the longest k. Tokens of cancelled traces are counted, which the papers' totals cannot do.
 
     Needs nothing; a generator that cancels saves what it promises.
     """

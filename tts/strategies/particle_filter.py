@@ -1,4 +1,5 @@
-"""Particle filtering: a population of paths, resampled after every step in proportion to what the verifier thinks of them."""
+"""Particle filtering: a population of paths, resampled after every step in proportion to what the verifier thinks of
+them."""
 
 from __future__ import annotations
 
@@ -22,17 +23,17 @@ if TYPE_CHECKING:
 class ParticleFilter(Strategy):
     """Draw one step of each particle, weigh the paths, resample, repeat until all have finished.
 
-    Puri et al. 2025 (arXiv 2502.01618, algorithm 1). Where its text and its released code differ: the text weighs by a
-    softmax of rewards (`weight_map="identity"`), the code behind the figures by a softmax of their logits, that is by
-    odds (`logit`, the default); the text's default aggregation is the product, the code judges the whole prefix as one
-    step (`whole`, the default). As in both, a particle's weight is its prefix's reward now: resampling at every step, or
-    by effective sample size, does not divide it by the reward before. Finished particles stay in the pool and compete
-    (`finished="compete"`, the code's --resample-inactive), or leave it.
+    Puri et al. 2025 (arXiv 2502.01618, algorithm 1). Where its text and its released code differ: the text weighs by
+    a softmax of rewards (`weight_map="identity"`), the code behind the figures by a softmax of their logits, that is
+    by odds (`logit`, the default); the text's default aggregation is the product, the code judges the whole prefix as
+    one step (`whole`, the default). As in both, a particle's weight is its prefix's reward now: resampling at every
+    step, or by effective sample size, does not divide it by the reward before. Finished particles stay in the pool
+    and compete (`finished="compete"`, the code's --resample-inactive), or leave it.
 
-    Annealing is entropic particle filtering's (Giannone et al.), as its_hub has it; look-ahead modulation, whose equation was
-    not available, is left out. Departures: the end is tested before resampling, so that the best particle is not lost
-    after the last step; a truncated or dead particle has no weight unless all are; choosing by score looks at every
-    finished path of the graph, killed ones included.
+    Annealing is entropic particle filtering's (Giannone et al.), as its_hub has it; look-ahead modulation, whose
+    equation was not available, is left out. Departures: the end is tested before resampling, so that the best
+    particle is not lost after the last step; a truncated or dead particle has no weight unless all are; choosing by
+    score looks at every finished path of the graph, killed ones included.
 
     Needs a verifier that scores unfinished paths, and a generator that continues them.
     """

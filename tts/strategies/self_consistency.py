@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from tts.aggregation import Aggregation
-from tts.selection import Answer, Value
 from tts.protocols import Needs, Strategy
 from tts.voting import ballots, leader_confidence, one, vote, weight_by_likelihood, weight_by_score
 
 if TYPE_CHECKING:
     from tts.graph import Node
     from tts.search import Search
+    from tts.selection import Answer, Value
 
 _WEIGHTS: dict[str, Value] = {"count": one, "score": weight_by_score, "likelihood": weight_by_likelihood}
 
@@ -21,10 +21,10 @@ _WEIGHTS: dict[str, Value] = {"count": one, "score": weight_by_score, "likelihoo
 class SelfConsistency(Strategy):
     """Draw N whole answers; the answer that most of them agree on wins.
 
-    Wang et al. 2023 (arXiv 2203.11171). Adaptive stopping is Adaptive-Consistency's Beta criterion (Aggarwal et al. 2023,
-    arXiv 2305.11860): all N are in flight, and once the leader is ahead of the runner-up with probability `confidence`
-    the rest are cancelled. Departures: votes are counted in key order rather than in order of arrival, so that the
-    answer does not hang on timing; unparseable answers do not vote; ties go to the answer seen first.
+    Wang et al. 2023 (arXiv 2203.11171). Adaptive stopping is Adaptive-Consistency's Beta criterion (Aggarwal et al.
+    2023, arXiv 2305.11860): all N are in flight, and once the leader is ahead of the runner-up with probability
+    `confidence` the rest are cancelled. Departures: votes are counted in key order rather than in order of arrival,
+    so that the answer does not hang on timing; unparseable answers do not vote; ties go to the answer seen first.
 
     Needs nothing; weights by score need a verifier, weights by likelihood need log-probabilities.
     """
