@@ -162,7 +162,9 @@ def _read_node(graph: SearchGraph, nodes: Mapping[Key, Node], event: Mapping[str
     parent.draws = max(parent.draws, key[-1] + 1)
     node.status = Status(event["status"])
     node.tokens = event["tokens"]
-    node.path_tokens += event["tokens"]
+    # Given text takes room in a path, though it was not sampled; what was cancelled takes none.
+    if node.status is not Status.CANCELLED:
+        node.path_tokens += len(event.get("token_ids", ())) if node.origin is Origin.GIVEN else event["tokens"]
     node.steps = event["steps"]
     node.path_steps += node.steps
     node.seed = event["seed"]

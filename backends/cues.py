@@ -1,0 +1,66 @@
+"""The events of a trace as cues of its replay: what they are about, and what a backend said in them."""
+
+from __future__ import annotations
+
+from array import array
+from typing import TYPE_CHECKING, Any
+
+from tts.types import Completion, Finish
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tts.trace import SearchTrace
+
+Cue = dict[str, Any]
+"""An event of the trace in which a backend, the clock or the budget had a part."""
+
+FINISH = {"finished": Finish.EOS, "open": Finish.DELIMITER}
+"""By a node's status, a finish that gives it again; every other status comes of a cap or of an empty step."""
+SETTLING = ("node", "status", "verified")
+"""What is told when a search leaves a block."""
+
+
+def name_of(kind: str, data: dict[str, Any]) -> str:
+    """Return what an event is recognised by when the search tells it again."""
+    return f"{kind} {data.get('key', data.get('keys', ''))}"
+
+
+def child_key(parent: str, draw: int) -> str:
+    """Return a child's key as traces write it."""
+    return f"{parent}.{draw}" if parent else str(draw)
+
+
+def path_texts(trace: SearchTrace) -> dict[str, str]:
+    """Return what the path to each node says."""
+    texts = {"": ""}
+    for event in trace.events:
+        if event["event"] == "node":
+            texts[event["key"]] = texts[event["key"].rpartition(".")[0]] + event["text"]
+    return texts
+
+
+def end_of(cues: Sequence[Cue]) -> int:
+    """Return from where on the search asks for nothing more."""
+    end = len(cues)
+    while end and cues[end - 1]["event"] in SETTLING:
+        end -= 1
+    return end
+
+
+def all_started(cues: Sequence[Cue]) -> bool:
+    """Whether every child that was planned was asked for; some may have waited for others to the end."""
+    requests = [cue for cue in cues if cue["event"] == "request"]
+    started = {child_key(cue["parent"], cue["first"] + place) for cue in requests for place in range(cue["count"])}
+    return len(started) == sum(cue["drawn"] for cue in cues if cue["event"] == "batch")
+
+
+def completion_of(cue: Cue) -> Completion:
+    """Return what the generator delivered as this node."""
+    return Completion(
+        text=cue["text"],
+        finish=FINISH.get(cue["status"], Finish.LENGTH),
+        tokens=cue["tokens"],
+        token_ids=array("i", cue["token_ids"]) if "token_ids" in cue else None,
+        logprobs=array("f", cue["logprobs"]) if "logprobs" in cue else None,
+    )
