@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tts.types import Message
 
 Script = Callable[[str, int], str]
-"""(path so far, seed) -> everything that the model would say from there, up to its end of sequence."""
+"""(path so far, seed) -> all that the model would say from there, up to its end of sequence; greedy, the seed is 0."""
 Schedule = Callable[[int, int], Awaitable[None]]
 """(seed, tokens so far) -> when the next token may come."""
 
@@ -61,10 +61,10 @@ def tree_script(*, depth: int = 4, answers: int = 3) -> Script:
     """Return a script that reasons for up to `depth` steps and answers; what it says hangs on path and seed alone."""
 
     def say(path: str, seed: int) -> str:
-        done = path.count("\n\n")
-        length = 1 + derive("length", path[:8], seed) % depth
-        steps = [f"s{derive(path, seed, place) % 10}\n\n" for place in range(max(0, length - done))]
-        return "".join(steps) + f"The answer is \\boxed{{{derive('answer', path, seed) % answers}}}"
+        text = path
+        while text.count("\n\n") < 1 + derive("length", text, seed) % depth:
+            text += f"s{derive(text, seed) % 10}\n\n"
+        return text[len(path) :] + f"The answer is \\boxed{{{derive('answer', text, seed) % answers}}}"
 
     return say
 
@@ -151,7 +151,8 @@ class ScriptedGenerator:
         sink.finish(place, completion)
 
     def _completion(self, request: GenerationRequest, seed: int) -> Completion:
-        text, finish = cut(self.script(request.text, seed), request.delimiters, request.sampling.stops)
+        chance = seed if request.sampling.temperature else 0
+        text, finish = cut(self.script(request.text, chance), request.delimiters, request.sampling.stops)
         if len(text) + (finish is Finish.EOS) > request.max_tokens:
             text, finish = text[: request.max_tokens], Finish.LENGTH
         ids = letters(text)
@@ -221,8 +222,8 @@ class ScriptedVerifier:
 class FakeClock:
     """Time that moves only by sleeping, and only once all else has come to rest.
 
-    The sleeper that is due next is woken when nothing has gone to sleep or awoken for `patience` turns of the event
-    loop. A search between two sleeps must not take more turns than that.
+    The sleeper that is due next looks on, and time moves to it when nothing has gone to sleep or awoken for `patience`
+    turns of the event loop. What runs between two sleeps must not take more turns than that.
 
     Attributes:
         sleeps: What was asked for, in order.
@@ -234,7 +235,7 @@ class FakeClock:
         self._time = 0.0
         self._stirred = 0
         self._numbers = count()
-        self._due: set[tuple[float, int]] = set()
+        self._sleepers: dict[tuple[float, int], anyio.Event] = {}
 
     def now(self) -> float:
         """Seconds since it was made."""
@@ -244,21 +245,31 @@ class FakeClock:
         """Wait until nobody is due before."""
         self.sleeps.append(seconds)
         due = (self._time + seconds, next(self._numbers))
-        self._due.add(due)
-        self._stirred += 1
+        self._stir(due)
         try:
             await anyio.lowlevel.checkpoint()
-            await self._until(due)
+            while self._time < due[0]:
+                await (self._look_on(due) if due == min(self._sleepers) else self._sleepers[due].wait())
         finally:
-            self._due.remove(due)
-            self._stirred += 1
+            del self._sleepers[due]
+            self._stir()
 
-    async def _until(self, due: tuple[float, int]) -> None:
+    async def _look_on(self, due: tuple[float, int]) -> None:
         quiet, stirred = 0, self._stirred
-        while self._time < due[0]:
-            if quiet >= self._patience and due == min(self._due):
+        while due == min(self._sleepers):
+            if quiet == self._patience:
                 self._time = due[0]
                 return
             await anyio.lowlevel.checkpoint()
             quiet = quiet + 1 if stirred == self._stirred else 0
             stirred = self._stirred
+
+    def _stir(self, *new: tuple[float, int]) -> None:
+        self._stirred += 1
+        for due in new:
+            self._sleepers[due] = anyio.Event()
+        if self._sleepers:
+            first = min(self._sleepers)
+            for due in [due for due in self._sleepers if due[0] <= self._time or due == first]:
+                self._sleepers[due].set()
+                self._sleepers[due] = anyio.Event()

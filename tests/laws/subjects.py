@@ -149,8 +149,14 @@ EVERY: list[Strategy] = [*(one for name in registry.names("strategy") for one in
 """With all variants."""
 
 
-def label(strategy: Strategy) -> str:
-    """Name a subject in a test's report."""
+def label(strategy: Strategy | str) -> str:
+    """Name a subject, or an event loop, in a test's report."""
+    if isinstance(strategy, str):
+        return strategy
     given = strategy.model_dump(exclude_defaults=True, mode="json")
     shown = ",".join(f"{key}={value}" for key, value in given.items() if key not in SMALL or value != SMALL[key])
     return f"{strategy.name}({shown})"
+
+
+CASES = [*(("asyncio", one) for one in EVERY), *(("trio", one) for one in MAIN)]
+"""Every variant on one event loop, and one of each on the other."""

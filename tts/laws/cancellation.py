@@ -25,9 +25,11 @@ async def check(bench: Bench) -> None:
 
 async def _cancelled(strategy: Strategy, after: int, concurrency: int) -> None:
     scope = anyio.CancelScope()
+    allowed: list[int] = []
 
     async def wait(child: int, tokens: int) -> None:
-        if trial.generator.sampled >= after:
+        if trial.generator.sampled >= after and not scope.cancel_called:
+            allowed.append(trial.generator.sampled + trial.generator.running)
             scope.cancel()
         await anyio.lowlevel.checkpoint()
 
@@ -35,6 +37,9 @@ async def _cancelled(strategy: Strategy, after: int, concurrency: int) -> None:
     trial = Trial(strategy, conditions)
     with scope:
         await trial.run()
+    sampled = trial.generator.sampled
+    for most in allowed:
+        require(6, sampled <= most, "the engine went on after the cancellation", sampled=sampled, most=most)
     left_nothing(trial)
 
 

@@ -45,9 +45,9 @@ Consumed = tuple[tuple[Key, str, str, float | None, tuple[float, ...], int | Non
 
 
 class LawBroken(AssertionError):
-    """Raised by the checks: which law, what broke it, and the values at fault."""
+    """Raised by the checks: which law or clause (1 to 8, "G1", "S1", "V1"), what broke it, and the values at fault."""
 
-    def __init__(self, law: int, what: str, **values: object) -> None:
+    def __init__(self, law: int | str, what: str, **values: object) -> None:
         shown = ", ".join(f"{name}={value!r}" for name, value in values.items())
         super().__init__(f"law {law}: {what} ({shown})")
         self.law = law
@@ -55,7 +55,7 @@ class LawBroken(AssertionError):
         self.values = values
 
 
-def require(law: int, holds: bool, what: str, **values: object) -> None:
+def require(law: int | str, holds: bool, what: str, **values: object) -> None:
     """Raise LawBroken unless it holds."""
     if not holds:
         raise LawBroken(law, what, **values)

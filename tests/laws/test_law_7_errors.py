@@ -1,0 +1,19 @@
+"""Law 7. Faults that pass change nothing, those that stay are raised as themselves, needs are checked first."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.laws.benches import bench
+from tests.laws.subjects import CASES, label
+from tts.laws import errors
+
+if TYPE_CHECKING:
+    from tts.protocols import Strategy
+
+
+@pytest.mark.parametrize(("anyio_backend", "strategy"), CASES, indirect=["anyio_backend"], ids=label)
+async def test_the_law(strategy: Strategy, anyio_backend_name: str) -> None:
+    await errors.check(bench(strategy, anyio_backend_name))

@@ -1,0 +1,19 @@
+"""Law 8. Answers are grouped by what they mean, and what cannot be read does not vote."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.laws.benches import bench
+from tests.laws.subjects import CASES, label
+from tts.laws import answers
+
+if TYPE_CHECKING:
+    from tts.protocols import Strategy
+
+
+@pytest.mark.parametrize(("anyio_backend", "strategy"), CASES, indirect=["anyio_backend"], ids=label)
+async def test_the_law(strategy: Strategy, anyio_backend_name: str) -> None:
+    await answers.check(bench(strategy, anyio_backend_name))
