@@ -79,9 +79,13 @@ class Batch:
             self._read(unread)
         begun = []
         for asked in heads:
-            if self._free:
+            while asked.waiting and self._free:
                 self._begin(asked)
+            if asked.children:
                 begun.append(asked)
+            if not asked.waiting:
+                self._waiting.popleft()
+                asked.states = asked.logits = None
         return begun
 
     def _read(self, unread: Sequence[Asked]) -> None:
@@ -105,14 +109,10 @@ class Batch:
         """Begin as many children of a request as there are rows; those that end with their first token take none."""
         assert asked.states is not None and asked.logits is not None
         begun = asked.begin(min(asked.waiting, self._free))
-        if not asked.waiting:
-            self._waiting.popleft()
         self._draw(begun, np.repeat(asked.logits, len(begun), axis=0))
         stay = [child for child in begun if child.finish is None]
         self._lanes.load(len(self.live), len(stay), asked.states)
         self.live += stay
-        if not asked.waiting:
-            asked.states = asked.logits = None
 
     def _draw(self, children: Sequence[Child], logits: Floats) -> None:
         tokens = draw(logits, [child.draw for child in children])

@@ -40,7 +40,10 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     """
     config = _read_json(folder / "config.json")
     _refuse_variants(config)
-    data = (folder / "model.safetensors").read_bytes()
+    path = folder / "model.safetensors"
+    if not path.exists():
+        raise ParameterError(f"there is no {path}; checkpoints in several files are not read")
+    data = path.read_bytes()
     weights = _read_safetensors(data)
     return Checkpoint(_shape(folder, config, weights), weights, hashlib.sha256(data).hexdigest())
 

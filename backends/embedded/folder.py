@@ -47,11 +47,10 @@ def find_folder(model: str | Path) -> Folder:
         UnknownNameError: There is neither.
         ParameterError: The folder has not been exported.
     """
-    bundled = BUNDLED / model
-    path = bundled if bundled.is_dir() else Path(model)
+    bundled = {entry.name: entry for entry in BUNDLED.iterdir() if entry.is_dir()}
+    path = bundled.get(str(model), Path(model))
     if not path.is_dir():
-        known = (entry.name for entry in BUNDLED.iterdir() if entry.is_dir())
-        raise UnknownNameError("embedded model", str(model), known)
+        raise UnknownNameError("embedded model", str(model), bundled)
     if not (path / "model.onnx").exists():
         raise ParameterError(f"{path} has no model.onnx: run python -m tts.backends.embedded.export {path}")
     return Folder(path.resolve())

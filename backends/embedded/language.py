@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tts.backends.embedded.optional import need
-from tts.errors import ProblemError
+from tts.errors import ParameterError, ProblemError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +31,7 @@ class Language:
         settings = folder.json("tokenizer_config.json")
         self.template: str = (settings.get("chat_template") if template is None else template) or ""
         if not self.template:
-            raise ProblemError(f"{folder.path} has no chat template: give one as template=")
+            raise ParameterError(f"{folder.path} has no chat template: give one as template=")
         self._render = _compile(self.template)
         self._special = {
             name: value["content"] if isinstance(value, dict) else value
@@ -77,11 +77,14 @@ class Language:
 
 
 def _compile(template: str) -> Any:
-    """Return the function that renders a template, with what Hugging Face offers to templates."""
-    sandbox = need("jinja2.sandbox")
-    environment = sandbox.ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+    """Return the function that renders a template, set up as Hugging Face does."""
+    settings = {"trim_blocks": True, "lstrip_blocks": True, "extensions": ["jinja2.ext.loopcontrols"]}
+    environment = need("jinja2.sandbox").ImmutableSandboxedEnvironment(**settings)
     environment.globals["raise_exception"] = _refuse
-    return environment.from_string(template).render
+    try:
+        return environment.from_string(template).render
+    except need("jinja2").TemplateError as error:
+        raise ParameterError(f"the chat template cannot be read: {error}") from error
 
 
 def _refuse(message: str) -> None:

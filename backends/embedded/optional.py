@@ -8,8 +8,8 @@ from typing import Any
 from tts.errors import MissingExtraError
 
 
-def need(package: str, extra: str = "embedded") -> Any:
-    """Import a package that an extra brings.
+def need(module: str, extra: str = "embedded") -> Any:
+    """Import a module of a package that an extra brings.
 
     The packages have no types of their own, or none that are whole, so this is where `Any` comes in.
 
@@ -17,6 +17,6 @@ def need(package: str, extra: str = "embedded") -> Any:
         MissingExtraError: It is not installed.
     """
     try:
-        return importlib.import_module(package)
+        return importlib.import_module(module)
     except ImportError as error:
-        raise MissingExtraError(package, extra) from error
+        raise MissingExtraError(module.partition(".")[0], extra) from error

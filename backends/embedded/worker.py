@@ -105,6 +105,7 @@ class Worker(Generic[J]):
         self._engine = engine
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._running = False
         self._arriving: list[J] = []
         self._leaving: list[J] = []
         self._jobs: set[J] = set()
@@ -143,19 +144,20 @@ class Worker(Generic[J]):
             if self._dead:
                 raise EngineDeadError(self._dead)
             self._arriving.append(job)
-            if self._thread is None:
+            if not self._running:
+                self._running = True
                 self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
                 self._thread.start()
 
     def _withdraw(self, job: J) -> None:
         with self._lock:
-            if self._thread is not None:
+            if self._running:
                 self._leaving.append(job)
 
     def _work(self) -> None:
         try:
             while self._admit():
-                for job in self._engine.step():
+                for job in self._engine.step() if self._jobs else ():
                     self._end(job)
         except BaseException as error:
             self._die(error)
@@ -168,7 +170,7 @@ class Worker(Generic[J]):
             arriving, self._arriving = self._arriving, []
             leaving, self._leaving = self._leaving, []
             if not (arriving or self._jobs):
-                self._thread = None
+                self._running = False  # from here on another thread may have the engine
                 return False
         self._jobs.update(arriving)
         for job in arriving:
@@ -188,7 +190,7 @@ class Worker(Generic[J]):
         with self._lock:
             self._dead = self._dead or f"{self._name} failed: {type(cause).__name__}: {cause}"
             jobs = self._jobs.union(self._arriving)
-            self._thread = None
+            self._running = False
         for job in jobs:
             error = EngineDeadError(self._dead)
             error.__cause__ = cause
