@@ -8,7 +8,7 @@ together and scoring overlaps with sampling.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, SerializeAsAny
 
@@ -284,7 +284,7 @@ def _body(what: str, body: Pipeline | Operator) -> tuple[Operator, ...]:
         raise ParameterError(f"{what}() around operators that draw nothing would never end")
     if any(isinstance(op, Choose) for op in operators):
         raise ParameterError(f"{what}() goes on: put best() or vote() behind it, not inside")
-    return cast("tuple[Operator, ...]", operators)
+    return operators
 
 
 def generate(n: int) -> Draw:

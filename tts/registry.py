@@ -80,7 +80,12 @@ def strategy(given: str | Strategy, /, **parameters: object) -> Strategy:
         return given
     if not isinstance(given, str):
         raise ParameterError(f"strategy is {given!r}: expected a name, or a Strategy with its parameters")
-    return build(find("strategy", given), given, parameters)
+    found = find("strategy", given)
+    if not isinstance(found, Strategy):
+        return build(found, given, parameters)
+    if parameters:
+        raise ParameterError(f"{given} is registered with its parameters; it takes none")
+    return found
 
 
 def build(kind: type[Strategy], name: str, parameters: Mapping[str, object]) -> Strategy:

@@ -23,7 +23,7 @@ from tts.types import Event, Message, Problem, Sampling
 if TYPE_CHECKING:
     import os
 
-    from tts.protocols import AnswerReader
+    from tts.protocols import AnswerReader, Capabilities, VerifierCapabilities
     from tts.run import Run
     from tts.types import Prompt
 
@@ -123,8 +123,8 @@ def prepare(options: SolveOptions) -> Setup:
     judge = None if verifier is None else _make(verifier, registry.verifier, made)
     check_needs(strategy, generator, judge)
     check_meters(budget, generator, judge)
-    for backend in (generator, *([judge] if judge else [])):
-        check_runtime(backend.capabilities.name, backend.capabilities.runtimes)
+    for able in capabilities_of(generator, judge):
+        check_runtime(able.name, able.runtimes)
     path = options.get("trace")
     return Setup(
         strategy=strategy, generator=generator, verifier=judge, sampling=sampling, budget=budget,
@@ -141,6 +141,11 @@ def _make(given: T | str, make: Callable[[str], T], made: list[Generator | Verif
     backend = make(given)
     made.append(backend)
     return backend
+
+
+def capabilities_of(generator: Generator, verifier: Verifier | None) -> list[Capabilities | VerifierCapabilities]:
+    """Return the capabilities of what a search runs on."""
+    return [generator.capabilities, *([verifier.capabilities] if verifier else [])]
 
 
 def check_needs(strategy: Strategy, generator: Generator, verifier: Verifier | None) -> None:
@@ -169,9 +174,8 @@ def check_meters(budget: Budget, generator: Generator, verifier: Verifier | None
     Raises:
         BudgetError: The limit cannot be metered.
     """
-    backends = [generator.capabilities, *([verifier.capabilities] if verifier else [])]
     for limit, rate in (("dollars", "dollars_per_token"), ("flops", "flops_per_token")):
-        for able in backends:
+        for able in capabilities_of(generator, verifier):
             if getattr(budget, limit) is not None and getattr(able, rate) is None:
                 raise BudgetError(f"a limit in {limit} cannot be metered: {able.name} does not say its {rate}")
 
