@@ -60,25 +60,30 @@ async def _ask(search: Search, verifier: Verifier, nodes: list[Node], whole: boo
     run = search.run
     paths = [_path(run, node, whole) for node in nodes]
     random = generator(run.seed, "retry", nodes[0].key)
+    keys = [format_key(node.key) for node in nodes]
+    if run.observers:
+        run.emit("judging", keys=keys)
     replies: Sequence[PathScore] = ()
     try:
         given = await call_with_retry(lambda: verifier.score(paths), run.retry, run.clock, random)
         replies = check_replies(verifier.capabilities.name, given, len(paths))
     finally:
-        _charge(search, verifier, len(paths), sum(reply.tokens for reply in replies))
+        _charge(search, verifier, keys, sum(reply.tokens for reply in replies))
     for node, path, reply in zip(nodes, paths, replies, strict=True):
         wanted = len(path.steps) if verifier.capabilities.steps else 1
         check_scores(verifier.capabilities.name, node, reply, wanted)
         search.scores[id(verifier), node.digest, whole] = reply
+    if run.observers:
+        run.emit("verdicts", keys=keys, values=[list(reply.values) for reply in replies])
 
 
-def _charge(search: Search, verifier: Verifier, calls: int, tokens: int) -> None:
+def _charge(search: Search, verifier: Verifier, keys: list[str], tokens: int) -> None:
     """Charge what was asked for, also where it was aborted or answered badly."""
     run = search.run
     run.counts.verifier_tokens += tokens
-    search.ledger.spend(run.scoring_cost(verifier, calls, tokens))
+    search.ledger.spend(run.scoring_cost(verifier, len(keys), tokens))
     if run.observers:
-        run.emit("verified", calls=calls, tokens=tokens)
+        run.emit("verified", keys=keys, calls=len(keys), tokens=tokens)
 
 
 def _path(run: Run, node: Node, whole: bool) -> Path:

@@ -14,12 +14,12 @@ from tts.search import Search
 from tts.seeds import derive
 from tts.setup import ProblemLike, Setup, SolveOptions, as_problem, fingerprint, prepare, reader_for, render
 from tts.trace import header
-from tts.types import Problem
 
 if TYPE_CHECKING:
     from typing import Unpack
 
     from tts.selection import Answer
+    from tts.types import Problem
 
 
 def problem_seed(seed: int, problem: Problem) -> int:
@@ -40,7 +40,8 @@ async def solve_prepared(setup: Setup, given: ProblemLike) -> tuple[Outcome, TTS
     sampling = setup.sampling
     split = ThinkingSplitter(sampling.thinking_open, sampling.thinking_close)
     seconds = setup.budget.seconds
-    observers = setup.observers if setup.trace is None else (*setup.observers, setup.trace.scribe())
+    # The trace comes first, so that it has an event before anyone makes something of it.
+    observers = setup.observers if setup.trace is None else (setup.trace.scribe(), *setup.observers)
     run = Run(
         problem=problem, prompt=prompt, generator=setup.generator, verifier=setup.verifier, sampling=sampling,
         caps=caps, seed=problem_seed(setup.seed, problem), clock=setup.clock, limiter=setup.limiter,
