@@ -26,7 +26,8 @@ from tts.types import Completion, Finish, Sampling
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from tts.protocols import Generator, PathScore, Prompt, Scorer, Strategy, Verifier
+    from tts.protocols import Generator, PathScore, Scorer, Strategy, Verifier
+    from tts.types import Prompt
 
 STEPS = ("7 times 8 is 7 times 7 plus 7.\n\n", "That is 49 plus 7.\n\n", "The answer is \\boxed{56}")
 DRAWN = Sampling(temperature=1.0)

@@ -80,7 +80,7 @@ class ScriptedGenerator:
     Attributes:
         script: What it says.
         schedule: When each token comes.
-        faults: Errors to raise, by the number of the call to `generate`, after its first child has come.
+        faults: Errors to raise, by the number of the call to `generate`, once its first child has come.
         able: Capabilities, to be narrowed.
         report_every: Tokens between two reports of progress; more than one goes without `exact_cancellation`.
         calls: Every request so far.
@@ -132,15 +132,17 @@ class ScriptedGenerator:
                     sink.finish(place, completion)
                 return
             async with anyio.create_task_group() as tasks:
+                scope = None if fault is None else tasks.cancel_scope
                 for place in range(request.count):
-                    if fault is None or place == 0:
-                        tasks.start_soon(self._say, request, sink, place)
+                    tasks.start_soon(self._say, request, sink, place, scope)
             if fault is not None:
                 raise fault
         finally:
             self.running -= request.count
 
-    async def _say(self, request: GenerationRequest, sink: Sink, place: int) -> None:
+    async def _say(
+        self, request: GenerationRequest, sink: Sink, place: int, last: anyio.CancelScope | None
+    ) -> None:
         seed = request.seed + place
         completion = self._completion(request, seed)
         for tokens in range(1, completion.tokens + 1):
@@ -149,6 +151,8 @@ class ScriptedGenerator:
             if tokens % self.report_every == 0:
                 sink.progress(place, tokens)
         sink.finish(place, completion)
+        if last is not None:
+            last.cancel()
 
     def _completion(self, request: GenerationRequest, seed: int) -> Completion:
         chance = seed if request.sampling.temperature else 0

@@ -62,6 +62,7 @@ class EarlyStop(Strategy):
 
     n: int = 5
     take: int = 2
+    whole: bool = False
 
     @property
     def needs(self) -> Needs:
@@ -71,7 +72,7 @@ class EarlyStop(Strategy):
     async def search(self, s: Search) -> Answer:
         """Take, leave, go on once."""
         pool: list[Node] = []
-        async with s.arrivals(s.root, self.n, scored=True) as children:
+        async with s.arrivals(s.root, self.n, whole=self.whole, scored=True) as children:
             async for child in children:
                 pool.append(child)
                 if len(pool) >= self.take:
@@ -142,7 +143,7 @@ def variants(name: str) -> Iterator[Strategy]:
         yield small(name, **parameters)
 
 
-OWN: list[Strategy] = [InOrder(), InOrder(whole=True), EarlyStop(), SideBySide()]
+OWN: list[Strategy] = [InOrder(), InOrder(whole=True), EarlyStop(), EarlyStop(whole=True), SideBySide()]
 MAIN: list[Strategy] = [*(small(name) for name in registry.names("strategy")), *OWN]
 """One of each."""
 EVERY: list[Strategy] = [*(one for name in registry.names("strategy") for one in variants(name)), *OWN]

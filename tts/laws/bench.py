@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tts.budget import Budget
 from tts.fakes import shuffled, tree_script
-from tts.laws.trials import Conditions, Trial
+from tts.laws.trials import PATH_TOKENS, Conditions, Trial
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,8 +46,9 @@ class Bench:
 
 def tight(usage: Usage) -> Iterator[Budget]:
     """Yield budgets that cut short a search which took so much when it had none."""
-    for part in (0.7, 0.25):
-        yield Budget(tokens=max(1, int(usage.generated * part)))
+    # A hold is taken at the caps: the first leaves room for a few children at a time, the second for hardly one.
+    yield Budget(tokens=usage.generated // 2 + PATH_TOKENS)
+    yield Budget(tokens=max(1, usage.generated // 4))
     yield Budget(samples=max(1, usage.samples // 2))
     if usage.verifier_calls:
         yield Budget(verifier_calls=max(1, usage.verifier_calls // 2))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 SAMPLINGS = (
     Sampling(max_tokens=120, step_tokens=60),
     Sampling(max_tokens=120, step_tokens=3),
-    Sampling(max_tokens=9, step_tokens=60),
+    Sampling(max_tokens=18, step_tokens=60),
     Sampling(max_tokens=120, max_steps=2),
     Sampling(max_tokens=120, stops=("answer is",)),
     Sampling(max_tokens=120, delimiters=("1", "\n\n", "s")),

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 WATCHED = ("tokens", "samples", "verifier_calls")
 """Meters whose spent and held together never pass the limit, at any moment."""
+PATH_TOKENS = 120
+"""Cap of a path, unless the conditions say otherwise."""
 
 Consumed = tuple[tuple[Key, str, str, float | None, tuple[float, ...], int | None, int], ...]
 
@@ -79,7 +81,7 @@ class Conditions:
     schedule: Schedule = at_once
     judging: Schedule = at_once
     concurrency: int = 64
-    sampling: Sampling = field(default_factory=lambda: Sampling(max_tokens=120, step_tokens=60))
+    sampling: Sampling = field(default_factory=lambda: Sampling(max_tokens=PATH_TOKENS, step_tokens=60))
     script: Script = field(default_factory=tree_script)
     faults: Callable[[int], Exception | None] = no_fault
     spoil: Callable[[list[PathScore]], list[PathScore]] = honest
@@ -208,6 +210,12 @@ class Trial:
         tokens = {e.data["key"]: e.data["tokens"] for e in self.events if e.kind == "node"}
         status = {e.data["key"]: e.data["status"] for e in self.events if e.kind in ("node", "status")}
         return sum(count for key, count in tokens.items() if status[key] in wanted)
+
+    def left_children(self) -> bool:
+        """Whether a block was left before all its children had come or were read."""
+        graph = self.ended().graph
+        left = (Status.CANCELLED, Status.DISCARDED)
+        return graph is not None and any(node.status in left for node in graph)
 
     def consumed(self) -> Consumed:
         """Return what the strategy saw, which must not hang on timing."""
