@@ -1,5 +1,6 @@
 """Everything for tests: scripted fakes, and the laws as checks that third parties can call."""
 
+from tts.checks import check_generator, check_scorer, check_strategy, check_verifier
 from tts.fakes import (
     FakeClock,
     Schedule,
@@ -13,14 +14,20 @@ from tts.fakes import (
     shuffled,
     tree_script,
 )
+from tts.laws import LawBroken
 
 __all__ = [
     "FakeClock",
+    "LawBroken",
     "Schedule",
     "Script",
     "ScriptedGenerator",
     "ScriptedVerifier",
     "at_once",
+    "check_generator",
+    "check_scorer",
+    "check_strategy",
+    "check_verifier",
     "cut",
     "letters",
     "paced",
