@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tts
 from tts.protocols import SEED_BLOCK
 from tts.seeds import derive
 from tts.testing import ScriptedGenerator, ScriptedVerifier
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 Moves = tuple[int, ...]
 """A path: which child was taken at each level."""
@@ -24,7 +26,7 @@ def moves_of(text: str) -> Moves:
 
 @dataclass(frozen=True)
 class Tree:
-    """`depth` steps deep; a request's j-th child takes move j (modulo `branching`); the last step is the boxed answer."""
+    """`depth` steps deep; a request's j-th child takes move j (modulo `branching`); the last step is boxed."""
 
     depth: int
     branching: int
