@@ -56,8 +56,13 @@ class Language:
             raise ProblemError(f"the chat template refuses the conversation: {error}") from error
         return text
 
+    def read(self, text: str) -> list[int]:
+        """Return the token ids of what a model wrote; pieces that the tokenizer does not know are its unknown token."""
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
     def tokenize(self, text: str) -> list[int]:
-        """Return the token ids of `text`.
+        """Return the token ids of what a person wrote.
 
         Raises:
             ProblemError: It has a piece that the tokenizer does not know.
