@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tts.errors import BudgetError
 from tts.types import Frozen
@@ -36,7 +37,10 @@ UNITS = {
     "flop": "flops",
     "flops": "flops",
 }
-PREFIXES = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15}
+PREFIXES = {"": 0, "k": 3, "K": 3, "M": 6, "G": 9, "T": 12, "P": 15}
+"""Powers of ten."""
+LARGEST = 1e300
+"""Anything beyond is no limit at all."""
 _LIMIT = re.compile(r"(\$?)\s*([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*([kKMGTP]?)\s*([a-zA-Z$]*)")
 
 
@@ -53,11 +57,13 @@ class Budget(Frozen):
     dollars: float | None = Field(default=None, description="needs prices in the backends' capabilities")
     flops: float | None = Field(default=None, description="needs operations per token in the capabilities")
 
-    def model_post_init(self, context: object) -> None:
-        """Refuse limits that are not positive and finite."""
-        for name, value in self:
-            if value is not None and not (value > 0 and math.isfinite(value)):
+    @model_validator(mode="before")
+    @classmethod
+    def _are_positive_and_finite(cls, limits: object) -> object:
+        for name, value in limits.items() if isinstance(limits, Mapping) else ():
+            if isinstance(value, (int, float)) and not 0 < value < LARGEST:
                 raise BudgetError(f"budget: {name} is {value}; a limit is positive and finite, or left out")
+        return limits
 
     @classmethod
     def parse(cls, text: str) -> Budget:
@@ -66,7 +72,7 @@ class Budget(Frozen):
         Raises:
             BudgetError: A limit has no unit, an unknown one, or is given twice.
         """
-        limits: dict[str, float] = {}
+        limits: dict[str, Fraction] = {}
         for part in filter(None, (piece.strip() for piece in text.split(","))):
             name, value = _parse_limit(part)
             if name in limits:
@@ -77,27 +83,31 @@ class Budget(Frozen):
         return cls(**{name: _whole(name, value) for name, value in limits.items()})  # type: ignore[arg-type]
 
 
-def _parse_limit(part: str) -> tuple[str, float]:
+def _parse_limit(part: str) -> tuple[str, Fraction]:
     match = _LIMIT.fullmatch(part)
     if match is None:
         raise BudgetError(f"budget {part!r}: expected a number and a unit, as in 4096tok or 30s")
     dollar, number, prefix, unit = match.groups()
-    unit = "usd" if dollar and not unit else unit
     if prefix and not unit:
         prefix, unit = "", prefix
+    unit = "usd" if dollar and not unit else unit
     if not unit:
         raise BudgetError(f"budget {part!r} has no unit: one of tok, samples, calls, s, min, usd, flops")
     if unit not in UNITS:
         raise BudgetError(f"budget {part!r}: unknown unit {unit!r}; one of tok, samples, calls, s, min, usd, flops")
-    value = float(number) * PREFIXES[prefix]
+    if dollar and UNITS[unit] != "dollars":
+        raise BudgetError(f"budget {part!r}: is it dollars or {UNITS[unit]}?")
+    if float(number) > LARGEST:
+        raise BudgetError(f"budget: {UNITS[unit]} is {float(number)}; a limit is positive and finite, or left out")
+    value = Fraction(number) * 10 ** PREFIXES[prefix]
     return ("seconds", value * 60) if UNITS[unit] == "minutes" else (UNITS[unit], value)
 
 
-def _whole(name: str, value: float) -> float | int:
-    if name not in ("tokens", "samples", "verifier_calls") or not math.isfinite(value):
-        return value
-    if value != int(value):
-        raise BudgetError(f"budget: {name} is {value}; it counts whole things")
+def _whole(name: str, value: Fraction) -> float | int:
+    if name not in ("tokens", "samples", "verifier_calls"):
+        return float(value)
+    if value.denominator != 1:
+        raise BudgetError(f"budget: {name} is {float(value)}; it counts whole things")
     return int(value)
 
 
@@ -123,11 +133,12 @@ class Amounts:
 class Ledger:
     """Amounts held and spent against a budget. A hold is taken before work starts and released when it is settled."""
 
-    __slots__ = ("exhausted", "held", "limits", "spent", "unobserved")
+    __slots__ = ("exhausted", "held", "limits", "most", "spent", "unobserved")
 
     def __init__(self, budget: Budget) -> None:
         self.limits: dict[str, float] = {name: limit for name in METERS if (limit := getattr(budget, name)) is not None}
         self.held = Amounts()
+        self.most = Amounts()
         self.spent = Amounts()
         self.unobserved = 0
         self.exhausted: str | None = None
@@ -159,13 +170,16 @@ class Ledger:
     def hold(self, amounts: Amounts) -> None:
         """Set `amounts` aside."""
         self.held.add(amounts)
+        self.most.dollars = max(self.most.dollars, self.held.dollars)
+        self.most.flops = max(self.most.flops, self.held.flops)
 
     def release(self, amounts: Amounts) -> None:
         """Give back what was set aside."""
         self.held.add(amounts, -1)
-        if abs(self.held.dollars) < 1e-12:
+        # What rounding leaves of the greatest sum that was held is nothing.
+        if abs(self.held.dollars) <= 1e-9 * self.most.dollars:
             self.held.dollars = 0.0
-        if abs(self.held.flops) < 1e-3:
+        if abs(self.held.flops) <= 1e-9 * self.most.flops:
             self.held.flops = 0.0
 
     def spend(self, amounts: Amounts) -> None:
