@@ -148,24 +148,23 @@ class Ledger:
         total = Amounts()
         count = 0
         for cost in costs:
-            total.add(cost)
-            refused = self._refused(total)
+            refused = self._refused(total, cost)
             if refused is not None:
-                total.add(cost, -1)
                 return count, total, refused
+            total.add(cost)
             count += 1
         return count, total, None
 
-    def _refused(self, extra: Amounts) -> str | None:
+    def _refused(self, *more: Amounts) -> str | None:
         for name, limit in self.limits.items():
-            amount: float = getattr(self.spent, name) + getattr(self.held, name) + getattr(extra, name)
+            amount: float = sum(getattr(part, name) for part in (self.spent, self.held, *more))
             if amount > limit * (1 + 1e-12):
                 return name
         return None
 
     def overdrawn(self) -> bool:
         """Whether what is held and spent already exceeds a limit, as a failed attempt can make it."""
-        return self._refused(Amounts()) is not None
+        return self._refused() is not None
 
     def hold(self, amounts: Amounts) -> None:
         """Set `amounts` aside."""
