@@ -59,7 +59,7 @@ class Configuration(Frozen):
     seed: int = 0
     in_flight: int = Field(default=16, gt=0, description="problems searched side by side")
     concurrency: int = Field(default=64, gt=0, description="requests in flight, over all problems")
-    pilot: int = Field(default=16, gt=0, description="problems on which a strategy is sized")
+    pilot: int = Field(default=64, gt=0, description="problems, at most, on which a strategy is sized")
 
     @model_validator(mode="after")
     def _has_no_duplicates(self) -> Configuration:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
@@ -53,12 +54,14 @@ class Row(Frozen):
 
 
 def rows(results: Results) -> list[Row]:
-    """Sum up a file: budget after budget, strategies in the order of the configuration."""
-    done: dict[tuple[str, str], dict[str, Record]] = {cell.key: {} for cell in results.header.cells}
+    """Sum up a file: budget after budget, strategies in the order of the configuration; none that has not begun."""
+    done: dict[tuple[str, str], dict[str, Record]] = {cell.key: {} for cell in results.cells}
     for (label, budget, problem), record in results.latest().items():
         done[label, budget][problem] = record
-    baseline = results.header.cells[0].label
-    return [_row(results, cell, done[cell.key], baseline, done[baseline, cell.budget]) for cell in results.header.cells]
+    baseline = results.header.configuration.contenders[0].label
+    return [
+        _row(results, cell, done[cell.key], baseline, done.get((baseline, cell.budget), {})) for cell in results.cells
+    ]
 
 
 def _row(results: Results, cell: Cell, done: Records, baseline: str, reference: Records) -> Row:
@@ -114,11 +117,30 @@ def as_json(table: Sequence[Row]) -> str:
     return json.dumps({"rows": [row.model_dump(mode="json") for row in table]})
 
 
-Column = tuple[str, Callable[[Row], str]]
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of the table.
+
+    Attributes:
+        heading: Its heading.
+        text: What it says of a row.
+        rank: Which columns a narrow terminal leaves out: the greatest first, 0 never.
+        only: It is shown only where rows have something to say in it, or differ in it.
+    """
+
+    heading: str
+    text: Callable[[Row], str]
+    rank: int = 0
+    only: Literal["said", "different"] | None = None
+
+    def is_shown(self, shown: Sequence[Row]) -> bool:
+        """Whether these rows have a use for it."""
+        texts = {self.text(row) for row in shown}
+        return self.only is None or (texts != {""} if self.only == "said" else len(texts) > 1)
 
 
-def _share(value: float | None) -> str:
-    return "" if value is None else f"{value:.0%}"
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.1f}"
 
 
 def _number(value: float | None) -> str:
@@ -130,14 +152,14 @@ def _number(value: float | None) -> str:
 def _accuracy(row: Row) -> str:
     if row.accuracy is None:
         return ""
-    return f"{row.accuracy.estimate:.3f} [{row.accuracy.low:.3f}, {row.accuracy.high:.3f}]"
+    return f"{_percent(row.accuracy.estimate)} [{_percent(row.accuracy.low)}, {_percent(row.accuracy.high)}]"
 
 
 def _difference(row: Row) -> str:
     if row.paired is None:
         return ""
     gap = row.paired.difference
-    return f"{gap.estimate:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]"
+    return f"{100 * gap.estimate:+.1f} [{100 * gap.low:+.1f}, {100 * gap.high:+.1f}]"
 
 
 def _given(row: Row) -> str:
@@ -148,47 +170,50 @@ def _done(row: Row) -> str:
     return str(row.problems) if row.problems == row.asked else f"{row.problems} of {row.asked}"
 
 
-WHERE_DIFFERENT: tuple[Column, ...] = (("task", lambda row: row.task), ("seed", lambda row: str(row.seed)))
-"""Columns that are shown where rows differ in them."""
-ALWAYS: tuple[Column, ...] = (
-    ("strategy", lambda row: row.label),
-    ("parameters", _given),
-    ("budget", lambda row: row.budget),
-    ("problems", _done),
-    ("accuracy [95 %]", _accuracy),
-    ("difference to first", _difference),
-    ("any right", lambda row: _share(row.covered)),
-    ("generated tokens", lambda row: _number(row.generated.estimate if row.generated else None)),
-    ("prompt computed", lambda row: _number(row.prompt_computed)),
-    ("prompt cached", lambda row: _number(row.prompt_cached)),
-    ("verifier calls", lambda row: _number(row.verifier_calls)),
-    ("s/problem", lambda row: _number(row.seconds)),
-    ("problems/s", lambda row: _number(row.throughput)),
+COLUMNS = (
+    Column("task", lambda row: row.task, only="different"),
+    Column("seed", lambda row: str(row.seed), only="different"),
+    Column("strategy", lambda row: row.label),
+    Column("parameters", _given, 3),
+    Column("budget", lambda row: row.budget),
+    Column("problems", _done, 2),
+    Column("accuracy %", _accuracy),
+    Column("difference %", _difference, 1, only="said"),
+    Column("covered %", lambda row: _percent(row.covered), 6),
+    Column("tokens", lambda row: _number(row.generated.estimate if row.generated else None)),
+    Column("prompt computed", lambda row: _number(row.prompt_computed), 8),
+    Column("prompt cached", lambda row: _number(row.prompt_cached), 7),
+    Column("verifier calls", lambda row: _number(row.verifier_calls)),
+    Column("s/problem", lambda row: _number(row.seconds)),
+    Column("problems/s", lambda row: _number(row.throughput), 5),
+    Column("cut %", lambda row: _percent(row.cut) if row.cut else "", 4, only="said"),
+    Column("errors", lambda row: str(row.errors) if row.errors else "", only="said"),
 )
-SOMETIMES: tuple[Column, ...] = (
-    ("cut by limit", lambda row: _share(row.cut) if row.cut else ""),
-    ("errors", lambda row: str(row.errors) if row.errors else ""),
-)
-"""Columns that are left out where no row has anything to say in them."""
 
 
-def _telling_apart(shown: Sequence[Row]) -> list[Column]:
-    return [column for column in WHERE_DIFFERENT if len({column[1](row) for row in shown}) > 1]
+def table(shown: Sequence[Row], width: int | None = None) -> tuple[list[str], list[list[str]]]:
+    """Return the headings and the cells of a table, as text; with a width, as many columns as fit beside two spaces."""
+    columns = [column for column in COLUMNS if column.is_shown(shown)]
+    while width is not None and _width(columns, shown) > width and any(column.rank for column in columns):
+        columns.remove(max(columns, key=lambda column: column.rank))
+    return [column.heading for column in columns], [[column.text(row) for column in columns] for row in shown]
 
 
-def table(shown: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
-    """Return the headings and the cells of a table, as text."""
-    told = [column for column in SOMETIMES if any(column[1](row) for row in shown)]
-    columns = [*_telling_apart(shown), *ALWAYS, *told]
-    return [heading for heading, _ in columns], [[text(row) for _, text in columns] for row in shown]
+def _width(columns: Sequence[Column], shown: Sequence[Row]) -> int:
+    """Return how wide a table is whose headings may break at spaces."""
+    widest = [max(map(len, [*column.heading.split(), *map(column.text, shown)])) for column in columns]
+    return sum(widest) + 2 * (len(columns) - 1)
 
 
 def notes(shown: Sequence[Row]) -> list[str]:
     """Return what a reader of the table must know."""
-    said = ["Figures are per problem; accuracies with 95 % credible intervals, differences paired by problem."]
+    said = [
+        "Accuracy with 95 % credible interval; difference to the first strategy at the same budget, paired by problem."
+    ]
+    said.append("Tokens are those generated for a problem. Covered: a right answer was among the candidates.")
     if any(row.sized for row in shown):
-        said.append("Budgets are met on average, by parameters sized on pilot problems; see what was generated.")
-    if any(row.problems < row.asked for row in shown):
+        said.append("Budgets are met on average, by parameters sized on pilot problems; see tokens for what was spent.")
+    if not shown or any(row.problems < row.asked for row in shown):
         said.append("The run is not complete.")
     if any(row.errors for row in shown):
         said.append("Searches that failed count as wrong; --retry-errors searches them again.")
@@ -207,11 +232,11 @@ def as_markdown(shown: Sequence[Row]) -> str:
 def as_svg(shown: Sequence[Row]) -> str:
     """Draw accuracy against generated tokens, a line for each strategy."""
     lines: dict[str, list[Point]] = {}
-    apart = _telling_apart(shown)
+    apart = [column for column in COLUMNS if column.only == "different" and column.is_shown(shown)]
     for row in shown:
         if row.accuracy is not None and row.generated is not None and row.generated.estimate > 0:
             accuracy = row.accuracy
-            name = " ".join([row.label, *(text(row) for _, text in apart)])
+            name = " ".join([row.label, *(column.text(row) for column in apart)])
             lines.setdefault(name, []).append(
                 Point(row.generated.estimate, accuracy.estimate, accuracy.low, accuracy.high)
             )

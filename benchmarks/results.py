@@ -1,4 +1,4 @@
-"""Files of results: a header, then a line for each problem that was finished, appended and safe against being cut off.
+"""Files of results: a header, then a line for each cell begun and each problem finished, safe against being cut off.
 
 Every line is JSON whose first field is the CRC-32 of the rest. A last line that is torn or fails its sum is what a kill
 in the middle of a write leaves: readers pass over it, and appending goes on in its place. Any other line that fails
@@ -32,7 +32,7 @@ _SUM_END = len(_MARK) + len('00000000",')
 
 
 class Header(Frozen):
-    """The first line: what was asked, under which facts, and the cells that it came to."""
+    """The first line: what was asked, and under which facts."""
 
     kind: Literal["header"] = "header"
     format: int = FORMAT
@@ -40,7 +40,6 @@ class Header(Frozen):
     hash: str = Field(description="of the configuration")
     fingerprint: dict[str, Any] = Field(description="library, backends, task and its data")
     problems: int = Field(description="how many each cell is to have")
-    cells: tuple[Cell, ...]
 
 
 class Tried(Frozen):
@@ -82,6 +81,7 @@ class Results:
     """What a file holds; `size` is how many of its bytes are good."""
 
     header: Header
+    cells: tuple[Cell, ...]
     records: tuple[Record, ...]
     size: int
 
@@ -95,14 +95,18 @@ class Results:
         return max((record.session for record in self.records), default=-1) + 1
 
 
-def encode(line: Header | Record) -> bytes:
+Line = Header | Cell | Record
+_KINDS: dict[str, type[Line]] = {"header": Header, "cell": Cell, "record": Record}
+
+
+def encode(line: Line) -> bytes:
     """Return a line with its sum; defaults of a record are left out."""
     value = line.model_dump(mode="json", exclude_defaults=isinstance(line, Record))
     body = json.dumps({"kind": line.kind, **value}, ensure_ascii=True, separators=(",", ":")).encode()[1:]
     return b'%b%08x",%b\n' % (_MARK, zlib.crc32(body), body)
 
 
-def decode(line: bytes) -> Header | Record:
+def decode(line: bytes) -> Line:
     """Read a line, without its line end.
 
     Raises:
@@ -114,7 +118,7 @@ def decode(line: bytes) -> Header | Record:
     value = json.loads(b"{" + body)
     if value.get("format", FORMAT) != FORMAT:
         raise ValueError(f"it is of format {value['format']!r}; this version reads {FORMAT}")
-    return (Header if value["kind"] == "header" else Record).model_validate(value)
+    return _KINDS[value["kind"]].model_validate(value)
 
 
 def read_results(path: str | os.PathLike[str]) -> Results:
@@ -138,19 +142,25 @@ def _read(path: Path) -> Results | None:
     *whole, rest = content.split(b"\n")
     if not whole and (_MARK.startswith(rest) or rest.startswith(_MARK)):
         return None
-    header, *records = _parse(path, whole or [rest], torn=bool(rest))
+    header, *lines = _parse(path, whole or [rest], torn=bool(rest))
     assert isinstance(header, Header)
-    size = sum(len(line) + 1 for line in whole[: 1 + len(records)])
-    return Results(header, tuple(record for record in records if isinstance(record, Record)), size)
+    cells = tuple(line for line in lines if isinstance(line, Cell))
+    records = tuple(line for line in lines if isinstance(line, Record))
+    return Results(header, cells, records, sum(len(line) + 1 for line in whole[: 1 + len(lines)]))
 
 
-def _parse(path: Path, lines: list[bytes], *, torn: bool) -> Iterator[Header | Record]:
+def _parse(path: Path, lines: list[bytes], *, torn: bool) -> Iterator[Line]:
     """Yield what the lines hold; the last one may be damaged where none is torn off after it."""
+    cells: set[tuple[str, str]] = set()
     for number, line in enumerate(lines, 1):
         try:
             parsed = decode(line)
             if isinstance(parsed, Header) != (number == 1):
                 raise ValueError("it should hold the header" if number == 1 else "it is a second header")
+            if isinstance(parsed, Cell):
+                cells.add(parsed.key)
+            elif isinstance(parsed, Record) and parsed.key[:2] not in cells:
+                raise ValueError("it belongs to a strategy and budget that no line before it has begun")
         except (ValueError, KeyError, AttributeError) as error:
             if number == len(lines) > 1 and not torn:
                 return
@@ -190,7 +200,7 @@ class ResultsFile:
             raise
         return cls(file), results
 
-    def append(self, line: Header | Record) -> None:
+    def append(self, line: Line) -> None:
         """Write a line through to the disk."""
         self._file.write(encode(line))
         self._file.flush()

@@ -8,8 +8,8 @@ sessions where a run was broken off and taken up again. Both hang on `in_flight`
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,35 +17,40 @@ import anyio
 
 from tts import registry
 from tts.__about__ import __version__
-from tts.benchmarks.configuration import Configuration, differences, digest
+from tts.benchmarks.configuration import Configuration, describe, differences, digest
+from tts.benchmarks.pilot import FIRST, measure_spending
 from tts.benchmarks.results import Header, Record, Results, ResultsFile, Tried, read_results
-from tts.benchmarks.sizing import Cell, Spending, plan, size_parameter, spending
+from tts.benchmarks.sizing import Cell, Spending, make_cell, size_parameter
 from tts.budget import Budget
-from tts.errors import BackendError, EngineDeadError, ParameterError
+from tts.errors import EngineDeadError, ParameterError
 from tts.many import solve_many
 from tts.outcome import Ended
 from tts.setup import check_meters, check_needs
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Collection, Iterable, Sequence
 
+    from tts.benchmarks.configuration import Contender
     from tts.outcome import Outcome
     from tts.protocols import Generator, Strategy, Verifier
     from tts.setup import SolveOptions
     from tts.tasks import Item, Task
+    from tts.types import Problem
 
 ANSWERS_KEPT = 32
 """Distinct answers of candidates that a record holds."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
     """How far a run has come; sent at the start of each part and after each problem.
 
     Attributes:
-        part: What is under way: a strategy at a budget, or the sizing of one.
-        number: Which part it is, from 1; 0 while strategies are sized.
+        part: What is under way: a strategy at a budget.
+        number: Which part it is, from 1.
         parts: How many there are.
+        sizing: Whether it is being sized on pilot problems; the counts are then of these.
         done: Problems finished in this part.
         problems: Problems of this part.
         right: Right answers among those done.
@@ -56,6 +61,7 @@ class Progress:
     part: str
     number: int
     parts: int
+    sizing: bool = False
     done: int
     problems: int
     right: int = 0
@@ -103,13 +109,10 @@ async def run_benchmark(
     file, results = ResultsFile.open(Path(path))
     with file:
         if results is None:
-            header = await run.header()
-            file.append(header)
-            results = Results(header, (), 0)
-        else:
-            _check_same(Path(path), results.header, configuration, run.fingerprint)
-        for number, cell in enumerate(results.header.cells, 1):
-            await run.measure_cell(file, results, number, cell, retry_errors=retry_errors)
+            results = Results(run.header(), (), (), 0)
+            file.append(results.header)
+        _check_same(Path(path), results.header, configuration, run.fingerprint)
+        await run.measure(file, results, retry_errors=retry_errors)
     return read_results(path)
 
 
@@ -156,6 +159,8 @@ class _Run:
             UsageError: Names what is wrong.
         """
         configuration, wanted = self.configuration, self.configuration.problems
+        if not self._items:
+            raise ParameterError(f"task {self._task.name} has no problems")
         if wanted is not None and len(self._items) < wanted:
             raise ParameterError(f"task {self._task.name} has {len(self._items)} problems, not {wanted}")
         twice = [name for name, count in Counter(item.problem.id for item in self._items).items() if count > 1]
@@ -168,32 +173,51 @@ class _Run:
                 size_parameter(contender, budget)
                 check_meters(budget, self._backends.generator, self._backends.verifier)
 
-    async def header(self) -> Header:
-        """Size the strategies and return the first line of a new file."""
+    def header(self) -> Header:
+        """Return the first line of a new file."""
         configuration = self.configuration
         return Header(
             configuration=configuration,
             hash=configuration.hash(),
             fingerprint=self.fingerprint,
             problems=len(self._items),
-            cells=tuple(await plan(configuration, self._pilot)),
         )
 
-    async def _pilot(self, strategy: Strategy) -> Spending:
-        """Return what a strategy spends on the problems that follow those measured, or on the first ones if none do."""
-        count = self.configuration.pilot
-        items = [*self._task.items(len(self._items) + count)[len(self._items) :], *self._items]
-        problems = [item.problem for item in items[:count]]
-        options = self._options(strategy, Budget())
-        outcomes: list[Outcome] = []
-        async with solve_many(problems, in_flight=self.configuration.in_flight, **options) as arriving:
-            async for outcome in arriving:
-                outcomes.append(outcome)
-                self._watch(Progress(f"sizing {strategy.name}", 0, 0, len(outcomes), len(problems)))
-        done = [outcome.usage for outcome in outcomes if outcome.ended is not Ended.ERROR]
-        if not done:
-            raise BackendError(f"{strategy.name} could not be sized, all pilot searches failed: {outcomes[0].error}")
-        return spending(done)
+    async def measure(self, file: ResultsFile, results: Results, *, retry_errors: bool) -> None:
+        """Go through the strategies at every budget; a part is sized just before it is measured."""
+        configuration = self.configuration
+        cells = {cell.key: cell for cell in results.cells}
+        parts = [(budget, contender) for budget in configuration.budgets for contender in configuration.contenders]
+        for number, (budget, contender) in enumerate(parts, 1):
+            label = f"{contender.label} {describe(budget)}"
+            part = Progress(part=label, number=number, parts=len(parts), done=0, problems=len(self._items))
+            cell = cells.get((contender.label, describe(budget)))
+            if cell is None:
+                cell = await self._size(contender, budget, cells.values(), part)
+                file.append(cell)
+                cells[cell.key] = cell
+            await self._measure_cell(file, results, cell, part, retry_errors=retry_errors)
+
+    async def _size(self, contender: Contender, budget: Budget, cells: Iterable[Cell], part: Progress) -> Cell:
+        known: dict[int, Spending] = {}
+        for cell in cells:
+            if cell.label == contender.label and cell.sized is not None:
+                known.update(cell.sized.tried)
+
+        def tell(done: int, problems: int) -> None:
+            self._watch(replace(part, sizing=True, done=done, problems=problems))
+
+        async def measure(strategy: Strategy) -> Spending:
+            options = self._options(strategy, Budget())
+            return await measure_spending(self._pilots(), options, self.configuration.in_flight, tell)
+
+        return await make_cell(contender, budget, measure, known, hard=self.configuration.hard)
+
+    def _pilots(self) -> list[Problem]:
+        """Return the problems that follow those measured, then the first ones; a quarter as many as are measured."""
+        count = min(self.configuration.pilot, max(FIRST, len(self._items) // 4))
+        following = self._task.items(len(self._items) + count)[len(self._items) :]
+        return [item.problem for item in (*following, *self._items)][:count]
 
     def _options(self, strategy: Strategy, budget: Budget) -> SolveOptions:
         configuration = self.configuration
@@ -209,8 +233,8 @@ class _Run:
             "concurrency": configuration.concurrency,
         }
 
-    async def measure_cell(
-        self, file: ResultsFile, results: Results, number: int, cell: Cell, *, retry_errors: bool
+    async def _measure_cell(
+        self, file: ResultsFile, results: Results, cell: Cell, part: Progress, *, retry_errors: bool
     ) -> None:
         """Search the problems of a cell that are still to be searched."""
         done = {
@@ -219,7 +243,7 @@ class _Run:
             if key[:2] == cell.key and not (retry_errors and record.ended is Ended.ERROR)
         }
         waiting = [item.problem for item in self._items if item.problem.id not in done]
-        self._tell(number, len(results.header.cells), cell, done)
+        self._watch(_counted(part, done.values()))
         options = self._options(registry.strategy(cell.strategy, **cell.parameters), cell.limits)
         start = anyio.current_time()
         async with solve_many(waiting, in_flight=self.configuration.in_flight, **options) as outcomes:
@@ -228,24 +252,9 @@ class _Run:
                 # In a thread, since graders compute and disks wait; and a line begun is ended before a cancellation.
                 record = await anyio.to_thread.run_sync(self._record, file, cell, outcome, results.sessions, at)
                 done[outcome.problem] = record
-                self._tell(number, len(results.header.cells), cell, done)
+                self._watch(_counted(part, done.values()))
                 if record.error is not None and record.error.startswith(EngineDeadError.__name__):
                     raise EngineDeadError(record.error)
-
-    def _tell(self, number: int, parts: int, cell: Cell, done: dict[str, Record]) -> None:
-        records = done.values()
-        self._watch(
-            Progress(
-                part=f"{cell.label} {cell.budget}",
-                number=number,
-                parts=parts,
-                done=len(records),
-                problems=len(self._items),
-                right=sum(record.right for record in records),
-                errors=sum(record.ended is Ended.ERROR for record in records),
-                generated=sum(record.usage.generated for record in records),
-            )
-        )
 
     def _record(self, file: ResultsFile, cell: Cell, outcome: Outcome, session: int, at: float) -> Record:
         """Grade an outcome and write it down."""
@@ -272,6 +281,16 @@ class _Run:
         )
         file.append(record)
         return record
+
+
+def _counted(part: Progress, records: Collection[Record]) -> Progress:
+    return replace(
+        part,
+        done=len(records),
+        right=sum(record.right for record in records),
+        errors=sum(record.ended is Ended.ERROR for record in records),
+        generated=sum(record.usage.generated for record in records),
+    )
 
 
 def _tried(outcome: Outcome) -> tuple[Tried, ...]:

@@ -1,8 +1,8 @@
 """Equal budgets: how large a strategy must be so that it spends, on average, what it is given.
 
 The rule. A strategy has one parameter that says how much of it there is: the samples of best_of_n, the width of beam.
-Searches of a few pilot problems tell what it spends at its usual size; the size that should spend the budget follows,
-is tried on the pilot problems in turn, and corrected, a few times at most; the size that came nearest is taken. Of
+Searches of pilot problems tell what it spends at its usual size; the size that should spend the budget follows, is
+tried on the pilot problems in turn, and corrected, a few times at most; the size that came nearest is taken. Of
 several limits the tightest counts. The limits that size a strategy are then met on average, not by each problem, and
 the report says what was spent.
 
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
@@ -24,10 +24,10 @@ from tts import registry
 from tts.benchmarks.configuration import describe
 from tts.budget import Budget
 from tts.errors import ParameterError, UnknownNameError
-from tts.types import Frozen, Usage
+from tts.types import Frozen
 
 if TYPE_CHECKING:
-    from tts.benchmarks.configuration import Configuration, Contender
+    from tts.benchmarks.configuration import Contender
     from tts.protocols import Strategy
 
 USUAL_SIZE = "n"
@@ -42,7 +42,7 @@ SPENT = {
 }
 """Each limit that sizes a strategy, and the field of `Usage` that tells what of it was spent."""
 ROUNDS = 4
-NEAR_ENOUGH = 0.03
+NEAR_ENOUGH = 0.05
 _TRIES = 64
 
 Spending = Mapping[str, float]
@@ -55,12 +55,13 @@ class Sized(Frozen):
 
     parameter: str
     value: int
-    pilot: dict[str, float] = Field(description="what a pilot problem spent, at the last size tried")
+    tried: dict[int, dict[str, float]] = Field(description="what a pilot problem spent, by size")
 
 
 class Cell(Frozen):
     """A strategy at a budget: one row of a report."""
 
+    kind: Literal["cell"] = "cell"
     label: str
     strategy: str
     parameters: dict[str, Any] = Field(description="all of them")
@@ -73,11 +74,6 @@ class Cell(Frozen):
     def key(self) -> tuple[str, str]:
         """What tells it from the other cells of a run."""
         return self.label, self.budget
-
-
-def spending(usages: list[Usage]) -> dict[str, float]:
-    """Return the mean of every meter over searches."""
-    return {limit: sum(getattr(usage, name) or 0 for usage in usages) / len(usages) for limit, name in SPENT.items()}
 
 
 def size_parameter(contender: Contender, budget: Budget) -> str | None:
@@ -94,25 +90,11 @@ def size_parameter(contender: Contender, budget: Budget) -> str | None:
     return name if sizes and name in fields and name not in contender.parameters else None
 
 
-async def plan(configuration: Configuration, measure: Measure) -> list[Cell]:
-    """Return the cells of a run, budget after budget, sized by what `measure` says a strategy spends."""
-    cells: list[Cell] = []
-    known: dict[str, Spending] = {}
-
-    async def remembered(strategy: Strategy) -> Spending:
-        name = f"{strategy.name} {strategy.model_dump_json()}"
-        if name not in known:
-            known[name] = await measure(strategy)
-        return known[name]
-
-    for budget in configuration.budgets:
-        for contender in configuration.contenders:
-            sized = await _fit(contender, budget, remembered)
-            cells.append(_cell(contender, budget, sized, hard=configuration.hard))
-    return cells
-
-
-def _cell(contender: Contender, budget: Budget, sized: Sized | None, *, hard: bool) -> Cell:
+async def make_cell(
+    contender: Contender, budget: Budget, measure: Measure, known: Mapping[int, Spending], *, hard: bool
+) -> Cell:
+    """Return a strategy at a budget, sized by what it is measured to spend and is known to from other budgets."""
+    sized = await _fit(contender, budget, measure, known)
     given = dict(contender.parameters)
     if sized is not None:
         given[sized.parameter] = sized.value
@@ -128,28 +110,41 @@ def _cell(contender: Contender, budget: Budget, sized: Sized | None, *, hard: bo
     )
 
 
-async def _fit(contender: Contender, budget: Budget, measure: Measure) -> Sized | None:
+async def _fit(contender: Contender, budget: Budget, measure: Measure, known: Mapping[int, Spending]) -> Sized | None:
     parameter = size_parameter(contender, budget)
     if parameter is None:
         return None
     limits = {name: getattr(budget, name) for name in SPENT if getattr(budget, name) is not None}
-    size = getattr(registry.strategy(contender.strategy, **contender.parameters), parameter)
-    if not isinstance(size, int):
-        raise ParameterError(f"{contender.strategy}: {parameter} is {size!r} by default, no count to be sized")
-    tried: dict[int, Spending] = {}
-    shares: dict[int, float] = {}
-    while len(tried) < ROUNDS:
-        strategy = resized(contender, parameter, size)
+    tried = dict(known)
+    shares = {size: share_of(spent, limits) for size, spent in tried.items()}
+    for _ in range(ROUNDS):
+        if any(distance(share) < NEAR_ENOUGH for share in shares.values()):
+            break
+        strategy = resized(contender, parameter, next_size(shares) if shares else usual_size(contender, parameter))
         size = getattr(strategy, parameter)
         if size in tried:
             break
         tried[size] = await measure(strategy)
-        shares[size] = max(tried[size][name] / limit for name, limit in limits.items())
-        if distance(shares[size]) < NEAR_ENOUGH:
-            break
-        size = next_size(shares)
+        shares[size] = share_of(tried[size], limits)
     best = min(shares, key=lambda size: (distance(shares[size]), size))
-    return Sized(parameter=parameter, value=best, pilot={name: tried[best][name] for name in limits})
+    return Sized(parameter=parameter, value=best, tried={size: dict(spent) for size, spent in tried.items()})
+
+
+def usual_size(contender: Contender, parameter: str) -> int:
+    """Return the size that a strategy has by default.
+
+    Raises:
+        ParameterError: The parameter is no count.
+    """
+    size = getattr(registry.strategy(contender.strategy, **contender.parameters), parameter)
+    if not isinstance(size, int):
+        raise ParameterError(f"{contender.strategy}: {parameter} is {size!r} by default, no count to be sized")
+    return size
+
+
+def share_of(spent: Spending, limits: Spending) -> float:
+    """Return which share of the tightest limit was spent."""
+    return max(spent[name] / limit for name, limit in limits.items())
 
 
 def distance(share: float) -> float:

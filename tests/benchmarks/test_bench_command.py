@@ -13,6 +13,7 @@ from rich.console import Console
 from tts.benchmarks.results import read_results
 from tts.benchmarks.runner import Progress
 from tts.cli.bench_progress import Bar, Lines
+from tts.cli.text import safe
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,7 +68,7 @@ def test_strategies_are_sized_to_budgets(tts: Tts) -> None:
     ]  # fmt: skip
     assert shown[0]["given"] == {"n": 64}
     assert set(shown[1]["given"]) == {"expansion", "width"}
-    assert "sizing beam: 16/16 problems" in ran.err
+    assert "wide 64samples (2/4), sizing: 8/8 problems" in ran.err
 
 
 def test_errors_are_shown_and_can_be_tried_again(tts: Tts, bench: Bench) -> None:
@@ -143,7 +144,7 @@ def test_a_report_says_which_line_is_damaged(tts: Tts, tmp_path: Path) -> None:
     (tmp_path / "r.jsonl").write_bytes(content.replace(b"toy-", b"tov-", 3))
     ran = tts("bench", "report", "r.jsonl")
     assert (ran.code, ran.out, ran.err.count("\n")) == (1, "", 1)
-    assert "r.jsonl:2: the line is damaged" in ran.err
+    assert "r.jsonl:3: the line is damaged" in ran.err
     assert tts("bench", "report", "none.jsonl").code == 1
     (tmp_path / "r.jsonl").write_bytes(content[:-5])
     assert "5 of 6" in tts("bench", "report", "r.jsonl").out
@@ -161,17 +162,30 @@ def test_at_a_terminal_the_table_is_ruled_and_noted(
     monkeypatch.setenv("COLUMNS", "250")
     text = command._rendered(rows(read_results("r.jsonl")))
     assert "\t" not in text
-    assert "Figures are per problem" in text
+    assert "credible interval" in text and "have no room" not in text
+    monkeypatch.setenv("COLUMNS", "80")
+    text = command._rendered(rows(read_results("r.jsonl")))
+    assert "columns have no room here: --markdown and --json show all." in " ".join(text.split())
+    assert "…" not in text and all(len(line.rstrip()) <= 80 for line in safe(text).splitlines())
 
 
 STATES = [
-    Progress("sizing beam", 0, 0, 1, 2),
-    Progress("sizing beam", 0, 0, 2, 2),
+    Progress(part="beam 9tok", number=1, parts=2, sizing=True, done=1, problems=2),
+    Progress(part="beam 9tok", number=1, parts=2, sizing=True, done=2, problems=2),
     *(
-        Progress("beam 9tok", 1, 2, done, 30, right=done // 2, errors=int(done > 7), generated=40 * done)
+        Progress(
+            part="beam 9tok",
+            number=1,
+            parts=2,
+            done=done,
+            problems=30,
+            right=done // 2,
+            errors=int(done > 7),
+            generated=40 * done,
+        )
         for done in range(31)
     ),
-    Progress("bon 9tok", 2, 2, 0, 30),
+    Progress(part="bon 9tok", number=2, parts=2, done=0, problems=30),
 ]
 
 
@@ -182,8 +196,10 @@ def test_lines_come_at_the_ends_of_each_part_and_now_and_then() -> None:
             show(state)
     lines = file.getvalue().splitlines()
     assert lines[:3] == [
-        "sizing beam: 1/2 problems", "sizing beam: 2/2 problems", "beam 9tok (1/2): 0/30 problems",
-    ]  # fmt: skip
+        "beam 9tok (1/2), sizing: 1/2 problems",
+        "beam 9tok (1/2), sizing: 2/2 problems",
+        "beam 9tok (1/2): 0/30 problems",
+    ]
     assert lines[-2:] == [
         "beam 9tok (1/2): 30/30 problems  accuracy 0.500  40 tok/problem  1 errors", "bon 9tok (2/2): 0/30 problems",
     ]  # fmt: skip

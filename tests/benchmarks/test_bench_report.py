@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
@@ -11,6 +12,7 @@ import pytest
 from tts.benchmarks.plot import Point, accuracy_svg
 from tts.benchmarks.report import Row, as_json, as_markdown, as_svg, notes, rows, table
 from tts.benchmarks.results import Header, Record, Results
+from tts.benchmarks.sizing import Cell
 from tts.benchmarks.statistics import bayes_interval
 from tts.outcome import Ended
 from tts.types import Usage
@@ -53,7 +55,7 @@ async def test_strategies_are_compared_with_the_first_one_on_the_same_problems(r
 
 
 async def test_a_run_that_is_not_complete_says_so(results: Results) -> None:
-    some = Results(results.header, results.records[:13], 0)
+    some = replace(results, records=results.records[:13])
     shown = rows(some)
     assert [row.problems for row in shown] == [10, 3, 0, 0]
     assert shown[1].paired is not None
@@ -68,23 +70,42 @@ async def test_throughput_sums_what_the_sessions_took(results: Results) -> None:
         record.model_copy(update={"session": place % 2, "at": 2.0 + place % 2})
         for place, record in enumerate(results.records[:10])
     ]
-    assert rows(Results(results.header, tuple(moved), 0))[0].throughput == pytest.approx(10 / 5)
+    assert rows(replace(results, records=tuple(moved)))[0].throughput == pytest.approx(10 / 5)
 
 
 async def test_columns_with_nothing_to_say_are_left_out(results: Results) -> None:
     headings, lines = table(rows(results))
-    assert "errors" in headings and "cut by limit" not in headings
+    assert "errors" in headings and "cut %" not in headings
     assert {len(line) for line in lines} == {len(headings)}
     cut = [record.model_copy(update={"ended": Ended.BUDGET}) for record in results.records]
-    headings, lines = table(rows(Results(results.header, tuple(cut), 0)))
-    assert "errors" not in headings and "cut by limit" in headings
-    assert lines[0][-1] == "100%"
+    headings, lines = table(rows(replace(results, records=tuple(cut))))
+    assert "errors" not in headings and "cut %" in headings
+    assert lines[0][-1] == "100.0"
+
+
+@pytest.mark.parametrize("width", range(60, 200, 10))
+async def test_a_narrow_table_leaves_out_what_matters_least(results: Results, width: int) -> None:
+    headings, lines = table(rows(results), width)
+    assert {"strategy", "budget", "accuracy %", "tokens", "verifier calls", "s/problem", "errors"} <= set(headings)
+    widest = [max(map(len, (*heading.split(), *column))) for heading, *column in zip(headings, *lines, strict=True)]
+    assert sum(widest) + 2 * len(widest) - 2 <= max(width, 80)
+    if width == 190:
+        assert (headings, lines) == table(rows(results))
+
+
+async def test_what_has_not_begun_has_no_row(results: Results) -> None:
+    some = replace(results, cells=results.cells[:3], records=results.records[:25])
+    assert len(rows(some)) == 3
+    none = rows(replace(results, cells=(), records=()))
+    assert none == []
+    assert "polyline" not in as_svg(none)
+    assert "not complete" in as_markdown(none)
 
 
 async def test_rows_of_several_files_are_told_apart(results: Results) -> None:
     header = results.header
     again = header.model_copy(update={"configuration": header.configuration.model_copy(update={"seed": 5})})
-    shown = [*rows(results), *rows(Results(again, results.records, 0))]
+    shown = [*rows(results), *rows(replace(results, header=again))]
     headings, lines = table(shown)
     assert headings[0] == "seed" and {line[0] for line in lines} == {"0", "5"}
     assert ">bon 5</text>" in as_svg(shown)
@@ -121,14 +142,14 @@ def test_golden_table(bench: Bench) -> None:
     shown = rows(_made(bench))
     headings, lines = table(shown)
     assert headings == [
-        "strategy", "parameters", "budget", "problems", "accuracy [95 %]", "difference to first", "any right",
-        "generated tokens", "prompt computed", "prompt cached", "verifier calls", "s/problem", "problems/s",
+        "strategy", "parameters", "budget", "problems", "accuracy %", "difference %", "covered %",
+        "tokens", "prompt computed", "prompt cached", "verifier calls", "s/problem", "problems/s",
     ]  # fmt: skip
-    assert lines[1][5].startswith("-0.500 [-0.6")
+    assert lines[1][5].startswith("-50.0 [-66.")
     lines[1][5] = ""
     assert lines == [
-        ["best_of_n", "n=2", "unlimited", "4", "0.750 [0.284, 0.947]", "", "75%", "1,000", "12", "3", "2", "0.5", "2"],
-        ["self_consistency", "n=2", "unlimited", "4", "0.250 [0.053, 0.716]", "", *lines[0][6:]],
+        ["best_of_n", "n=2", "unlimited", "4", "75.0 [28.4, 94.7]", "", "75.0", "1,000", "12", "3", "2", "0.5", "2"],
+        ["self_consistency", "n=2", "unlimited", "4", "25.0 [5.3, 71.6]", "", *lines[0][6:]],
     ]  # fmt: skip
 
 
@@ -146,7 +167,7 @@ def _made(bench: Bench) -> Results:
         }
         for name in ("best_of_n", "self_consistency")
     ]
-    header = {"configuration": configuration, "hash": "", "fingerprint": {}, "problems": 4, "cells": cells}
+    header = {"configuration": configuration, "hash": "", "fingerprint": {}, "problems": 4}
     right = {"best_of_n": (1, 2, 3), "self_consistency": (3,)}
     records = tuple(
         Record(
@@ -156,7 +177,7 @@ def _made(bench: Bench) -> Results:
         for label, numbers in right.items()
         for number in range(1, 5)
     )  # fmt: skip
-    return Results(Header.model_validate(header), records, 0)
+    return Results(Header.model_validate(header), tuple(map(Cell.model_validate, cells)), records, 0)
 
 
 def test_the_plot_is_xml_and_escapes_labels() -> None:

@@ -11,15 +11,18 @@ from hypothesis import strategies as st
 
 from tts import registry
 from tts.benchmarks.configuration import Contender
+from tts.benchmarks.pilot import FIRST, measure_spending
 from tts.benchmarks.sizing import SIZES, SPENT, USUAL_SIZE, next_size, resized, size_parameter
 from tts.budget import Budget
 from tts.errors import ParameterError
 from tts.outcome import Ended
+from tts.testing import ScriptedGenerator
 from tts.types import Usage
 
 if TYPE_CHECKING:
     from tests.benchmarks.conftest import Bench
     from tts.benchmarks.results import Results
+    from tts.setup import SolveOptions
 
 NAMES = ("best_of_n", "self_consistency", "particle_filter", "first_finish", "beam", "a_star")
 
@@ -39,7 +42,7 @@ async def test_strategies_spend_a_budget_in_tokens_on_average(bench: Bench, name
     results = await bench.run(sized(bench, name, budgets=["1500tok"]))
     assert generated(results, name) == pytest.approx(1500, rel=0.25)
     assert {record.ended for record in results.records} == {Ended.DONE}
-    cell = results.header.cells[0]
+    cell = results.cells[0]
     assert cell.sized is not None and cell.sized.parameter == SIZES.get(name, USUAL_SIZE)
     assert cell.parameters[cell.sized.parameter] == cell.given[cell.sized.parameter] == cell.sized.value
     assert cell.limits == Budget()
@@ -47,20 +50,20 @@ async def test_strategies_spend_a_budget_in_tokens_on_average(bench: Bench, name
 
 async def test_under_a_hard_budget_no_problem_exceeds_it(bench: Bench) -> None:
     results = await bench.run(sized(bench, "best_of_n", budgets=["300tok"], hard=True, sampling={"max_tokens": 100}))
-    assert results.header.cells[0].limits == Budget(tokens=300)
+    assert results.cells[0].limits == Budget(tokens=300)
     assert max(record.usage.generated for record in results.records) <= 300
     assert {record.ended for record in results.records} == {Ended.BUDGET}
 
 
 async def test_a_parameter_that_is_set_is_kept_and_the_budget_is_then_a_limit(bench: Bench) -> None:
     results = await bench.run(bench.configuration(budgets=["9999tok"]))
-    cell = results.header.cells[0]
+    cell = results.cells[0]
     assert (cell.sized, cell.limits, cell.given) == (None, Budget(tokens=9999), {"n": 2})
 
 
 async def test_seconds_are_a_limit_of_each_problem(bench: Bench) -> None:
     results = await bench.run(sized(bench, "best_of_n", budgets=["64samples,60s"]))
-    cell = results.header.cells[0]
+    cell = results.cells[0]
     assert cell.limits == Budget(seconds=60)
     assert cell.given == {"n": 64}
     assert cell.budget == "64samples,60s"
@@ -71,13 +74,13 @@ async def test_without_a_limit_nothing_is_sized(bench: Bench) -> None:
         bench.path.unlink(missing_ok=True)
         generator = bench.generator()
         results = await bench.run(sized(bench, "best_of_n", budgets=budgets, problems=2), generator)
-        assert results.header.cells[0].given == {}
+        assert results.cells[0].given == {}
         assert len(generator.calls) == 2
 
 
 async def test_the_tightest_of_several_limits_counts(bench: Bench) -> None:
     results = await bench.run(sized(bench, "best_of_n", budgets=["8samples,1Mtok", "800samples,300tok"]))
-    few, short = results.header.cells
+    few, short = results.cells
     assert few.given == {"n": 8}
     assert generated_at(results, short.budget) == pytest.approx(300, rel=0.25)
 
@@ -91,25 +94,49 @@ async def test_pilot_problems_are_those_that_follow_the_ones_measured(bench: Ben
     generator = bench.generator()
     await bench.run(sized(bench, "best_of_n", budgets=["64samples"], problems=3, pilot=4), generator)
     asked = [call.prompt.text.strip() for call in generator.calls]
-    assert set(asked[:8]) == {f"Question {number}" for number in (4, 5, 6, 7)}
-    assert set(asked[8:]) == {f"Question {number}" for number in (1, 2, 3)}
+    assert set(asked[:-3]) == {f"Question {number}" for number in (4, 5, 6, 7)}
+    assert set(asked[-3:]) == {f"Question {number}" for number in (1, 2, 3)}
 
 
 async def test_where_no_problems_follow_the_first_ones_are_pilots(bench: Bench) -> None:
     generator = bench.generator()
     await bench.run(sized(bench, "best_of_n", budgets=["64samples"], problems=39, pilot=3), generator)
     asked = [call.prompt.text.strip() for call in generator.calls]
-    assert set(asked[:6]) == {"Question 40", "Question 1", "Question 2"}
+    assert set(asked[:-39]) == {"Question 40", "Question 1", "Question 2"}
+
+
+@pytest.mark.parametrize(("wide", "problems"), [(False, FIRST), (True, 4 * FIRST)])
+async def test_more_pilots_are_searched_where_spending_is_uneven(wide: bool, problems: int) -> None:
+    lengths = iter([3, 60] * 50 if wide else [30] * 100)
+    generator = ScriptedGenerator(lambda path, seed: "x" * next(lengths))
+    options: SolveOptions = {"generator": generator, "strategy": registry.strategy("self_consistency", n=1)}
+    told: list[tuple[int, int]] = []
+    asked = [item.problem for item in registry.task("countdown").items(4 * FIRST)]
+    spent = await measure_spending(asked, options, 1, lambda done, all: told.append((done, all)))
+    assert told[-1] == (problems, problems)
+    assert spent["tokens"] == (32.5 if wide else 31)
+    assert (spent["samples"], spent["verifier_calls"]) == (1, 0)
+
+
+async def test_pilots_that_fail_are_left_out(bench: Bench) -> None:
+    generator = bench.generator("Question 21", "Question 23")
+    results = await bench.run(sized(bench, "best_of_n", budgets=["64samples"]), generator)
+    assert results.cells[0].given == {"n": 64}
+
+
+async def test_what_is_known_from_one_budget_helps_at_the_next(bench: Bench) -> None:
+    first = await bench.run(sized(bench, "best_of_n", budgets=["8samples", "32samples", "128samples"]))
+    assert [cell.given["n"] for cell in first.cells] == [8, 32, 128]
+    assert [sorted(cell.sized.tried) for cell in first.cells if cell.sized] == [[8, 16], [8, 16, 32], [8, 16, 32, 128]]
 
 
 async def test_a_run_that_is_taken_up_again_is_not_sized_again(bench: Bench) -> None:
     configuration = sized(bench, "best_of_n", budgets=["500tok"], problems=4)
     first = await bench.run(configuration)
-    header = bench.path.read_bytes().splitlines(keepends=True)[0]
-    bench.path.write_bytes(header)
+    bench.path.write_bytes(b"".join(bench.path.read_bytes().splitlines(keepends=True)[:2]))
     generator = bench.generator()
     again = await bench.run(configuration, generator)
-    assert again.header == first.header
+    assert again.cells == first.cells
     assert len(generator.calls) == 4
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,8 @@ from tts.runtime import run_sync
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from rich.table import Table
 
     from tts.cli.bench_progress import View
     from tts.cli.parser import Subparsers
@@ -204,15 +207,27 @@ def _report(args: argparse.Namespace) -> int:
 
 def _rendered(shown: Sequence[Row]) -> str:
     """Return the table: ruled for a terminal, else with tabs."""
-    headings, lines = table(shown)
     if not sys.stdout.isatty():
+        headings, lines = table(shown)
         return "".join("\t".join(one_line(cell) for cell in line) + "\n" for line in (headings, *lines))
+    screen = console(sys.stdout)
+    headings, lines = table(shown, screen.width)
+    left_out = len(table(shown)[0]) - len(headings)
+    said = [f"{left_out} columns have no room here: --markdown and --json show all."] if left_out else []
+    with screen.capture() as capture:
+        screen.print(_ruled(headings, lines), "", *notes(shown), *said, sep="\n")
+    return capture.get()
+
+
+def _ruled(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> Table:
+    """Return a table whose headings break where their cells are narrower, and whose cells never do."""
     from rich.table import Table
 
-    ruled = Table(*headings, box=None, header_style="bold", pad_edge=False)
+    ruled = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    for place, heading in enumerate(headings):
+        width = max(len(line[place]) for line in lines) if lines else len(heading)
+        words = max(map(len, heading.split()))
+        ruled.add_column("\n".join(textwrap.wrap(heading, max(width, words))), no_wrap=True)
     for line in lines:
         ruled.add_row(*map(one_line, line))
-    screen = console(sys.stdout)
-    with screen.capture() as capture:
-        screen.print(ruled, *notes(shown), sep="\n")
-    return capture.get()
+    return ruled

@@ -26,13 +26,12 @@ PERIOD = 10.0
 
 def title(state: State) -> str:
     """Return what is under way, "beam 2048tok (2/4)"."""
-    part = one_line(state.part)
-    return f"{part} ({state.number}/{state.parts})" if state.number else part
+    return f"{one_line(state.part)} ({state.number}/{state.parts}){', sizing' if state.sizing else ''}"
 
 
 def figures(state: State) -> str:
     """Return what has come of it so far."""
-    if not state.number or not state.done:
+    if state.sizing or not state.done:
         return ""
     said = f"accuracy {state.right / state.done:.3f}  {state.generated / state.done:,.0f} tok/problem"
     return f"{said}  {state.errors} errors" if state.errors else said
@@ -54,7 +53,7 @@ class Lines:
     def __init__(self, file: IO[str], now: Callable[[], float] = time.monotonic) -> None:
         self._file = file
         self._now = now
-        self._part = ""
+        self._title = ""
         self._last = 0.0
 
     def __enter__(self) -> Watch:
@@ -65,10 +64,10 @@ class Lines:
 
     def show(self, state: State) -> None:
         """Write a line, if it is time."""
-        ends = state.part != self._part or state.done == state.problems
+        ends = title(state) != self._title or state.done == state.problems
         if not ends and self._now() - self._last < PERIOD:
             return
-        self._part, self._last = state.part, self._now()
+        self._title, self._last = title(state), self._now()
         line = f"{title(state)}: {state.done}/{state.problems} problems  {figures(state)}"
         print(line.rstrip(), file=self._file, flush=True)
 
@@ -100,4 +99,6 @@ class Bar:
         if state.part not in self._parts:
             self._parts[state.part] = self._progress.add_task(title(state), total=state.problems, figures="")
         bar = self._parts[state.part]
-        self._progress.update(bar, completed=state.done, total=state.problems, figures=figures(state))
+        self._progress.update(
+            bar, description=title(state), completed=state.done, total=state.problems, figures=figures(state)
+        )
