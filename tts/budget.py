@@ -163,8 +163,10 @@ class Ledger:
         return None
 
     def overdrawn(self) -> bool:
-        """Whether what is held and spent already exceeds a limit, as a failed attempt can make it."""
-        return self._refused() is not None
+        """Whether what is held and spent exceeds a limit, as failed attempts can make it; `exhausted` then names it."""
+        limit = self._refused()
+        self.exhausted = limit or self.exhausted
+        return limit is not None
 
     def hold(self, amounts: Amounts) -> None:
         """Set `amounts` aside."""
