@@ -27,7 +27,7 @@ class Retry(Frozen):
 
     def delay(self, failures: int, asked: float | None, random: random.Random) -> float:
         """Seconds to wait after that many failures; what the backend asked for is kept to."""
-        ceiling = min(self.longest_delay, self.first_delay * 2.0 ** (failures - 1))
+        ceiling = min(self.longest_delay, self.first_delay * 2.0 ** min(failures - 1, 1000))
         return max(asked or 0.0, random.uniform(0, ceiling))
 
 
