@@ -52,7 +52,8 @@ def all_started(cues: Sequence[Cue]) -> bool:
     """Whether every child that was planned was asked for; some may have waited for others to the end."""
     requests = [cue for cue in cues if cue["event"] == "request"]
     started = {child_key(cue["parent"], cue["first"] + place) for cue in requests for place in range(cue["count"])}
-    return len(started) == sum(cue["drawn"] for cue in cues if cue["event"] == "batch")
+    planned: int = sum(cue["drawn"] for cue in cues if cue["event"] == "batch")
+    return len(started) == planned
 
 
 def completion_of(cue: Cue) -> Completion:

@@ -57,15 +57,21 @@ class Replay:
 
     def options(self, **changes: Unpack[SolveOptions]) -> SolveOptions:
         """Return all that `solve` takes beside the problem, with `changes`."""
+        asked = self._trace.options()
         requests = sum(event["event"] == "request" for event in self._trace.events)
-        options = self._trace.options()
-        options["generator"] = self.generator
-        options["clock"] = self.clock
-        options["observers"] = (self._playback.observe,)
-        # Recorded faults are raised again; none is to wait, and none to be one too many.
-        options["retry"] = Retry(attempts=2**31, first_delay=0.0)
-        # A request held back here could be the one that has to come first.
-        options["concurrency"] = max(64, requests)
+        options: SolveOptions = {
+            "strategy": asked["strategy"],
+            "sampling": asked["sampling"],
+            "budget": asked["budget"],
+            "seed": asked["seed"],
+            "generator": self.generator,
+            "clock": self.clock,
+            "observers": (self._playback.observe,),
+            # Recorded faults are raised again; none is to wait, and none to be one too many.
+            "retry": Retry(attempts=2**31, first_delay=0.0),
+            # A request held back here could be the one that has to come first.
+            "concurrency": max(64, requests),
+        }
         if "verifier" not in changes and self._trace.start["verifier"] is not None:
             options["verifier"] = self.verifier()
         options.update(changes)

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from tts.graph import Node, SearchGraph
 
 
-
 def chosen(name: str, **parameters: some.SearchStrategy[Any]) -> some.SearchStrategy[tts.Strategy]:
     return some.fixed_dictionaries(parameters).map(lambda values: tts.strategy(name, **values))
 

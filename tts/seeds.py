@@ -11,7 +11,7 @@ from tts.protocols import SEED_BLOCK
 def derive(*parts: object) -> int:
     """Return a 62-bit integer that depends on every part."""
     text = "\x1f".join(map(str, parts))
-    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big") >> 2
+    return int.from_bytes(blake2b(text.encode(errors="surrogatepass"), digest_size=8).digest(), "big") >> 2
 
 
 def request_seed(run_seed: int, parent_key: tuple[int, ...], first_draw: int) -> int:

@@ -6,7 +6,7 @@ import json
 from array import array
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TypedDict
 
 from tts import registry
 from tts.__about__ import __version__
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from tts.protocols import AnswerReader, Capabilities, Strategy, VerifierCapabilities
     from tts.run import Run
-    from tts.setup import SolveOptions
 
 FORMAT = 1
 
@@ -90,6 +89,15 @@ def _able(capabilities: Capabilities | VerifierCapabilities) -> dict[str, object
     return fields
 
 
+class Asked(TypedDict):
+    """What a search was asked for beside the problem and the backends."""
+
+    strategy: Strategy
+    sampling: Sampling
+    budget: Budget
+    seed: int
+
+
 @dataclass(slots=True)
 class SearchTrace:
     """The events of one search as they were read.
@@ -115,7 +123,7 @@ class SearchTrace:
         messages = tuple(Message.model_validate(message) for message in self.start["messages"])
         return Prompt(messages, self.start["prompt"], tuple(self.start["prompt_ids"]))
 
-    def options(self) -> SolveOptions:
+    def options(self) -> Asked:
         """Return what was asked for beside the problem: strategy, sampling, budget and seed.
 
         `solve(trace.problem, generator=..., verifier=..., **trace.options())` asks for the same search again.

@@ -20,9 +20,10 @@ from tts.trace import SearchTrace, read_trace
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tts.graph import Node
     from tts.search import Search
 
-STRATEGIES = {
+STRATEGIES: dict[str, dict[str, Any]] = {
     "best_of_n": {"n": 6},
     "self_consistency": {"n": 12, "stopping": "beta", "confidence": 0.7},
     "beam": {"width": 2, "expansion": 3},
@@ -44,7 +45,8 @@ class Rash(Strategy):
         return True
 
     async def search(self, s: Search) -> Answer:
-        pool, live = [], [s.root]
+        pool: list[Node] = []
+        live = [s.root]
         while live:
             hint = await s.transform(live[0], "Wait.\n\n") if pool else live[0]
             async with s.arrivals([hint, *live[1:]], 4, scored=True, order="arrival") as block:
@@ -81,22 +83,23 @@ async def record(path: Path, strategy: Strategy, schedule: int = 1, **options: A
     return outcome, read_trace(path)[0]
 
 
-def nodes_of(outcome: tts.Outcome) -> list[tuple[object, ...]]:
-    assert outcome.graph is not None
+def nodes_of(outcome: tts.Outcome | None) -> list[tuple[object, ...]]:
+    assert outcome is not None and outcome.graph is not None
     return [
         (n.key, n.status, n.origin, n.text, n.tokens, n.score, n.scores, n.seed, n.arrival, n.logprobs, n.token_ids)
         for n in outcome.graph
     ]
 
 
-def charges(outcome: tts.Outcome) -> dict[str, object]:
+def charges(outcome: tts.Outcome | None) -> dict[str, object]:
+    assert outcome is not None
     return outcome.usage.model_dump(exclude={"seconds"})
 
 
 async def check(path: Path, recorded: tts.Outcome, trace: SearchTrace) -> None:
     """Replay, and compare everything; the trace of the replay tells the same events."""
     again = path.with_suffix(".again")
-    replayed = await tts.solve(trace.problem, trace=again, **Replay(trace, patience=2).options())
+    replayed = await tts.solve(trace.problem, **Replay(trace, patience=2).options(trace=again))
     assert nodes_of(replayed) == nodes_of(recorded)
     assert charges(replayed) == charges(recorded)
     exclude = {"usage"}
@@ -126,7 +129,7 @@ async def test_replay_reproduces_graph_answer_and_charges(tmp_path: Path, name: 
 async def test_replay_reproduces_a_search_that_its_budget_cut(
     tmp_path: Path, name: str, schedule: int, limits: dict[str, Any]
 ) -> None:
-    options = {"budget": tts.Budget(**limits), "sampling": tts.Sampling(max_tokens=60, step_tokens=30)}
+    options: dict[str, Any] = {"budget": tts.Budget(**limits), "sampling": tts.Sampling(max_tokens=60, step_tokens=30)}
     recorded, trace = await record(tmp_path / "x.jsonl", make(name), schedule, **options)
     await check(tmp_path / "x.jsonl", recorded, trace)
 
@@ -182,7 +185,7 @@ async def test_replay_draws_empty_steps_again(tmp_path: Path, name: str) -> None
 async def test_replay_ends_where_a_deadline_cut(tmp_path: Path, name: str, seconds: float) -> None:
     clock = FakeClock()
     generator = ScriptedGenerator(tree_script(), schedule=paced(clock))
-    options = {"generator": generator, "clock": clock, "budget": tts.Budget(seconds=seconds)}
+    options: dict[str, Any] = {"generator": generator, "clock": clock, "budget": tts.Budget(seconds=seconds)}
     recorded, trace = await record(tmp_path / "x.jsonl", make(name), **options)
     await check(tmp_path / "x.jsonl", recorded, trace)
     assert recorded.limit == "seconds" or seconds > 20
