@@ -6,8 +6,11 @@ const SEARCHES = JSON.parse($("data").textContent);
 const STATUSES = ["finished", "pruned", "cancelled", "discarded", "truncated", "dead"];
 const MARKS = { open: "", finished: "✓", truncated: "…", dead: "∅", cancelled: "✗", discarded: "↷" };
 const MEANING = {
-  open: "was or could be continued", finished: "ended by the model or by a stop", truncated: "ran into a cap; not finished",
-  dead: "an empty step, twice", cancelled: "aborted in flight; its text was not kept",
+  open: "was or could be continued",
+  finished: "ended by the model or by a stop",
+  truncated: "ran into a cap; not finished",
+  dead: "an empty step, twice",
+  cancelled: "aborted in flight; its text was not kept",
   discarded: "paid for, but arrived after the search had moved on",
 };
 // The search on show: its data, its rows with children and depth, the selected row, and who wants to know of changes.
@@ -29,8 +32,10 @@ function h(tag, properties, ...children) {
 function plain(text) {
   return text
     .replace(/[\u0000-\u0008\u000b-\u001f]/g, (sign) => String.fromCharCode(0x2400 + sign.charCodeAt(0)))
-    .replace(/[\u007f-\u009f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g,
-      (sign) => "⟨U+" + sign.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0") + "⟩");
+    .replace(
+      /[\u007f-\u009f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g,
+      (sign) => "⟨U+" + sign.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0") + "⟩",
+    );
 }
 
 function firstLine(text) {
@@ -47,7 +52,13 @@ function seconds(value) {
   return value < 120 ? value.toFixed(2) + " s" : (value / 60).toFixed(1) + " min";
 }
 function short(number) {
-  for (const [size, unit] of [[1e18, "E"], [1e15, "P"], [1e12, "T"], [1e9, "G"], [1e6, "M"]])
+  for (const [size, unit] of [
+    [1e18, "E"],
+    [1e15, "P"],
+    [1e12, "T"],
+    [1e9, "G"],
+    [1e6, "M"],
+  ])
     if (number >= size) return (number / size).toPrecision(3) + " " + unit;
   return whole(number);
 }
@@ -57,7 +68,13 @@ const probe = h("i", { hidden: true });
 document.body.append(probe);
 const colours = new Map();
 function colour(name) {
-  if (!colours.has(name)) colours.set(name, getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim());
+  if (!colours.has(name))
+    colours.set(
+      name,
+      getComputedStyle(document.documentElement)
+        .getPropertyValue("--" + name)
+        .trim(),
+    );
   return colours.get(name);
 }
 const channels = (hex) => [1, 3, 5].map((place) => parseInt(hex.slice(place, place + 2), 16));
@@ -66,7 +83,9 @@ function scoreColour(value) {
   const span = shown.high - shown.low;
   const place = span ? Math.min(1, Math.max(0, (value - shown.low) / span)) * 2 : 2;
   const [from, to] = (place < 1 ? ["low", "middle"] : ["middle", "high"]).map((name) => channels(colour(name)));
-  return "rgb(" + from.map((part, i) => Math.round(part + (to[i] - part) * (place < 1 ? place : place - 1))).join(" ") + ")";
+  return (
+    "rgb(" + from.map((part, i) => Math.round(part + (to[i] - part) * (place < 1 ? place : place - 1))).join(" ") + ")"
+  );
 }
 function inkOn(background) {
   const [red, green, blue] = background.match(/\d+/g).map(Number);
@@ -100,8 +119,14 @@ function prepare(search) {
   for (const row of rows) row.children.sort((first, second) => draw(first) - draw(second));
   const scores = rows.map((row) => row.score).filter((value) => value !== null);
   Object.assign(shown, {
-    search, rows, low: scores.length ? Math.min(...scores) : 0, high: scores.length ? Math.max(...scores) : 1,
-    selected: Math.max(0, rows.findLastIndex((row) => row.chosen)),
+    search,
+    rows,
+    low: scores.length ? Math.min(...scores) : 0,
+    high: scores.length ? Math.max(...scores) : 1,
+    selected: Math.max(
+      0,
+      rows.findLastIndex((row) => row.chosen),
+    ),
   });
   if (shown.low === shown.high) shown.low = 0;
 }
@@ -124,7 +149,8 @@ function tip(event, text) {
   element.textContent = text;
   const { width, height } = element.getBoundingClientRect();
   element.style.left = Math.max(4, Math.min(event.clientX + 14, innerWidth - width - 8)) + "px";
-  element.style.top = (event.clientY + 18 + height > innerHeight ? event.clientY - height - 12 : event.clientY + 18) + "px";
+  element.style.top =
+    (event.clientY + 18 + height > innerHeight ? event.clientY - height - 12 : event.clientY + 18) + "px";
 }
 
 function summary(row) {

@@ -15,7 +15,11 @@ function canvasOf(id) {
 
 const isFaded = (row) => (row.pruned || row.status === "discarded") && !row.chosen;
 function fillOf(row) {
-  return row.status === "cancelled" ? colour("cancelled") : row.status === "discarded" ? colour("discarded") : scoreColour(row.score);
+  return row.status === "cancelled"
+    ? colour("cancelled")
+    : row.status === "discarded"
+      ? colour("discarded")
+      : scoreColour(row.score);
 }
 
 // The map: every node a box, its children side by side below it.
@@ -51,7 +55,12 @@ function drawMap() {
   for (const box of map.boxes) {
     const { row } = box;
     if (!row.number) continue;
-    Object.assign(box, { x: pad + box.from * unit, y: pad + (row.depth - 1) * level, width: (box.to - box.from) * unit, height: level });
+    Object.assign(box, {
+      x: pad + box.from * unit,
+      y: pad + (row.depth - 1) * level,
+      width: (box.to - box.from) * unit,
+      height: level,
+    });
     const gap = box.width > 4 ? 1 : 0;
     pen.globalAlpha = isFaded(row) ? 0.38 : row.status === "cancelled" ? 0.6 : 1;
     pen.fillStyle = fillOf(row);
@@ -75,7 +84,9 @@ function boxAt(event) {
   const { left, top } = $("map").getBoundingClientRect();
   const x = event.clientX - left;
   const y = event.clientY - top;
-  return map.boxes.find((box) => box.row.number && x >= box.x && x < box.x + Math.max(1, box.width) && y >= box.y && y < box.y + box.height);
+  return map.boxes.find(
+    (box) => box.row.number && x >= box.x && x < box.x + Math.max(1, box.width) && y >= box.y && y < box.y + box.height,
+  );
 }
 
 // The timeline: what was in flight, packed into as few lanes as it takes; below it what the verifier was asked.
@@ -86,7 +97,10 @@ const AXIS = 16;
 
 function layOutTime() {
   const ends = [];
-  time.bars = shown.rows.slice(1).filter((row) => row.origin === "sampled").map((row) => ({ row, from: row.asked === null ? row.at : row.asked, to: row.at }));
+  time.bars = shown.rows
+    .slice(1)
+    .filter((row) => row.origin === "sampled")
+    .map((row) => ({ row, from: row.asked === null ? row.at : row.asked, to: row.at }));
   time.bars.sort((first, second) => first.from - second.from || first.row.number - second.row.number);
   for (const bar of time.bars) {
     let lane = ends.findIndex((end) => end <= bar.from);
@@ -96,11 +110,21 @@ function layOutTime() {
   }
   time.lanes = Math.max(1, ends.length);
   const calls = shown.search.calls;
-  time.end = Math.max(1e-6, shown.search.usage.seconds || 0, ...[...time.bars.slice(-1), ...calls.slice(-1)].map((bar) => bar.to), shown.rows.at(-1).at);
+  time.end = Math.max(
+    1e-6,
+    shown.search.usage.seconds || 0,
+    ...[...time.bars.slice(-1), ...calls.slice(-1)].map((bar) => bar.to),
+    shown.rows.at(-1).at,
+  );
   time.from = 0;
   time.to = time.end;
-  $("lanes").textContent = whole(time.bars.length) + " samples, at most " + whole(ends.length) + " in flight" +
-    (calls.length ? "; below, " + whole(calls.length) + " calls of the verifier" : "") + "; line: tokens so far";
+  $("lanes").textContent =
+    whole(time.bars.length) +
+    " samples, at most " +
+    whole(ends.length) +
+    " in flight" +
+    (calls.length ? "; below, " + whole(calls.length) + " calls of the verifier" : "") +
+    "; line: tokens so far";
 }
 
 function ticks(from, to, count) {
@@ -121,7 +145,12 @@ function drawTime() {
   drawAxis(pen, width, height, x);
   const lane = Math.min(14, room / time.lanes);
   for (const bar of time.bars) {
-    Object.assign(bar, { x: x(bar.from), y: 2 + bar.lane * lane, width: Math.max(1.5, (bar.to - bar.from) * scale), height: lane });
+    Object.assign(bar, {
+      x: x(bar.from),
+      y: 2 + bar.lane * lane,
+      width: Math.max(1.5, (bar.to - bar.from) * scale),
+      height: lane,
+    });
     if (bar.x > width || bar.x + bar.width < 0) continue;
     pen.globalAlpha = isFaded(bar.row) ? 0.45 : bar.row.status === "cancelled" ? 0.6 : 1;
     pen.fillStyle = fillOf(bar.row);
@@ -165,7 +194,10 @@ function drawCalls(pen, width, height, x, scale) {
 
 function drawTokens(pen, room, x) {
   const arrivals = shown.rows.slice(1).sort((first, second) => first.at - second.at);
-  const most = Math.max(1, arrivals.reduce((sum, row) => sum + row.tokens, 0));
+  const most = Math.max(
+    1,
+    arrivals.reduce((sum, row) => sum + row.tokens, 0),
+  );
   let sum = 0;
   pen.beginPath();
   pen.moveTo(x(0), room);
@@ -194,7 +226,8 @@ function barAt(event) {
   const { left, top } = $("time").getBoundingClientRect();
   const x = event.clientX - left;
   const y = event.clientY - top;
-  const near = (bar) => x >= bar.x - 2 && x <= bar.x + bar.width + 2 && y >= bar.y - 1 && y <= bar.y + Math.max(2, bar.height);
+  const near = (bar) =>
+    x >= bar.x - 2 && x <= bar.x + bar.width + 2 && y >= bar.y - 1 && y <= bar.y + Math.max(2, bar.height);
   return time.bars.findLast(near);
 }
 function callAt(event) {
@@ -217,11 +250,15 @@ function moveTo(from, span) {
 
 function wireTime() {
   const canvas = $("time");
-  canvas.addEventListener("wheel", (event) => {
-    event.preventDefault();
-    const { left, width } = canvas.getBoundingClientRect();
-    zoom(event.deltaY > 0 ? 1.25 : 0.8, (event.clientX - left) / width);
-  }, { passive: false });
+  canvas.addEventListener(
+    "wheel",
+    (event) => {
+      event.preventDefault();
+      const { left, width } = canvas.getBoundingClientRect();
+      zoom(event.deltaY > 0 ? 1.25 : 0.8, (event.clientX - left) / width);
+    },
+    { passive: false },
+  );
   canvas.addEventListener("pointerdown", (event) => {
     canvas.setPointerCapture(event.pointerId);
     time.dragged = { x: event.clientX, from: time.from };
@@ -231,7 +268,9 @@ function wireTime() {
     if (!time.dragged) {
       const bar = barAt(event);
       const call = bar ? undefined : callAt(event);
-      const asked = call && "verifier: " + whole(call.paths) + " paths, " + whole(call.tokens) + " tokens, " + seconds(call.to - call.from);
+      const asked =
+        call &&
+        "verifier: " + whole(call.paths) + " paths, " + whole(call.tokens) + " tokens, " + seconds(call.to - call.from);
       return tip(event, bar ? summary(bar.row) : asked);
     }
     const by = event.clientX - time.dragged.x;
@@ -252,7 +291,13 @@ function wireTime() {
 
 function wireMap() {
   const canvas = $("map");
-  canvas.addEventListener("click", (event) => { const box = boxAt(event); if (box) select(box.row.number, "map"); });
-  canvas.addEventListener("pointermove", (event) => { const box = boxAt(event); tip(event, box ? summary(box.row) : ""); });
+  canvas.addEventListener("click", (event) => {
+    const box = boxAt(event);
+    if (box) select(box.row.number, "map");
+  });
+  canvas.addEventListener("pointermove", (event) => {
+    const box = boxAt(event);
+    tip(event, box ? summary(box.row) : "");
+  });
   canvas.addEventListener("pointerleave", () => tip(null, ""));
 }

@@ -21,7 +21,8 @@ function openAtFirst() {
 function keep() {
   const query = outline.query.toLowerCase();
   const matches = (row) =>
-    row.number > 0 && (!outline.filter || is(row, outline.filter)) &&
+    row.number > 0 &&
+    (!outline.filter || is(row, outline.filter)) &&
     (!query || row.key.startsWith(query) || row.text.toLowerCase().includes(query));
   const filtering = outline.filter || query;
   outline.matches = filtering ? shown.rows.filter(matches).map((row) => row.number) : [];
@@ -63,21 +64,49 @@ function lineOf({ number, indent }) {
   const isOpen = opens && (outline.kept !== null || outline.open.has(number));
   const faded = row.pruned || row.status === "cancelled" || row.status === "discarded";
   const context = outline.kept && !outline.matches.includes(number);
-  const classes = ["row", number === shown.selected && "selected", row.chosen && "on-path", faded && !row.chosen && "faded", context && "context"];
+  const classes = [
+    "row",
+    number === shown.selected && "selected",
+    row.chosen && "on-path",
+    faded && !row.chosen && "faded",
+    context && "context",
+  ];
   const guides = h("span", { class: "guides" });
   guides.style.width = 4 + indent * 16 + "px";
-  const line = h("div", {
-    class: classes.filter(Boolean).join(" "), role: "treeitem", id: "row-" + number, "aria-level": indent + 1,
-    "aria-selected": number === shown.selected, onclick: () => select(number, "outline"), ondblclick: () => toggle(number),
-  },
-  guides,
-  h("span", { class: "caret", onclick: (event) => { event.stopPropagation(); toggle(number); } }, opens ? (isOpen ? "▼" : "▶") : ""),
-  h("span", { class: "mark " + style, title: meaning + (MEANING[row.status] ? ": " + MEANING[row.status] : "") }, mark),
-  pill(row.score),
-  h("span", { class: "key", title: row.key }, shortKey(row)),
-  textOf(row, isOpen),
-  verdictOf(row),
-  h("span", { class: "count" }, row.tokens ? whole(row.tokens) + " tok" : ""));
+  const line = h(
+    "div",
+    {
+      class: classes.filter(Boolean).join(" "),
+      role: "treeitem",
+      id: "row-" + number,
+      "aria-level": indent + 1,
+      "aria-selected": number === shown.selected,
+      onclick: () => select(number, "outline"),
+      ondblclick: () => toggle(number),
+    },
+    guides,
+    h(
+      "span",
+      {
+        class: "caret",
+        onclick: (event) => {
+          event.stopPropagation();
+          toggle(number);
+        },
+      },
+      opens ? (isOpen ? "▼" : "▶") : "",
+    ),
+    h(
+      "span",
+      { class: "mark " + style, title: meaning + (MEANING[row.status] ? ": " + MEANING[row.status] : "") },
+      mark,
+    ),
+    pill(row.score),
+    h("span", { class: "key", title: row.key }, shortKey(row)),
+    textOf(row, isOpen),
+    verdictOf(row),
+    h("span", { class: "count" }, row.tokens ? whole(row.tokens) + " tok" : ""),
+  );
   if (opens) line.setAttribute("aria-expanded", isOpen);
   return line;
 }
@@ -90,15 +119,24 @@ function shortKey(row) {
 function textOf(row, isOpen) {
   const below = row.children.length && !isOpen ? "  (" + whole(size(row.number)) + " below)" : "";
   if (!row.number) return h("span", { class: "text" }, firstLine(shown.search.messages.at(-1).content) + below);
-  if (row.status === "cancelled") return h("span", { class: "text said-nothing" }, "cancelled after " + whole(row.tokens) + " tokens");
+  if (row.status === "cancelled")
+    return h("span", { class: "text said-nothing" }, "cancelled after " + whole(row.tokens) + " tokens");
   if (row.origin === "branch") return h("span", { class: "text said-nothing" }, "sub-search" + below);
   const text = firstLine(row.text);
-  return h("span", { class: "text" + (text ? "" : " said-nothing") }, (row.origin === "given" ? "given: " : "") + (text || "nothing") + below);
+  return h(
+    "span",
+    { class: "text" + (text ? "" : " said-nothing") },
+    (row.origin === "given" ? "given: " : "") + (text || "nothing") + below,
+  );
 }
 function verdictOf(row) {
   if (row.answer === undefined || row.answer === null || row.status !== "finished") return null;
   const final = shown.search.outcome && shown.search.outcome.answer;
-  return h("span", { class: "verdict" + (row.answer === final ? " agrees" : ""), title: "its answer" }, "= " + plain(row.answer));
+  return h(
+    "span",
+    { class: "verdict" + (row.answer === final ? " agrees" : ""), title: "its answer" },
+    "= " + plain(row.answer),
+  );
 }
 function size(number) {
   let total = -1;
@@ -137,14 +175,30 @@ function clearFilters() {
 
 function showFilters() {
   const chip = (kind, label, amount) =>
-    h("button", {
-      type: "button", "aria-pressed": outline.filter === kind,
-      onclick: () => { outline.filter = outline.filter === kind ? "" : kind; keep(); showFilters(); $("outline").scrollTop = 0; layOut(); },
-    }, DOTTED.includes(kind) ? h("span", { class: "dot " + kind }) : null, label, h("small", {}, whole(amount)));
+    h(
+      "button",
+      {
+        type: "button",
+        "aria-pressed": outline.filter === kind,
+        onclick: () => {
+          outline.filter = outline.filter === kind ? "" : kind;
+          keep();
+          showFilters();
+          $("outline").scrollTop = 0;
+          layOut();
+        },
+      },
+      DOTTED.includes(kind) ? h("span", { class: "dot " + kind }) : null,
+      label,
+      h("small", {}, whole(amount)),
+    );
   const counts = STATUSES.map((kind) => [kind, shown.rows.filter((row) => row.number && is(row, kind)).length]);
   $("filters").replaceChildren(
     chip("", "all", shown.rows.length - 1),
-    ...counts.filter(([, amount]) => amount).map(([kind, amount]) => chip(kind, kind === "dead" ? "empty" : kind, amount)));
+    ...counts
+      .filter(([, amount]) => amount)
+      .map(([kind, amount]) => chip(kind, kind === "dead" ? "empty" : kind, amount)),
+  );
 }
 
 function step(by) {
@@ -158,9 +212,11 @@ function onKey(event) {
   const page = Math.max(1, Math.floor($("outline").clientHeight / ROW) - 1);
   const moves = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page, Home: -Infinity, End: Infinity };
   if (event.key in moves) step(moves[event.key]);
-  else if (event.key === "ArrowRight" && row.children.length && !outline.kept && !outline.open.has(row.number)) toggle(row.number, true);
+  else if (event.key === "ArrowRight" && row.children.length && !outline.kept && !outline.open.has(row.number))
+    toggle(row.number, true);
   else if (event.key === "ArrowRight" && row.children.length) select(row.children[0], "keys");
-  else if (event.key === "ArrowLeft" && !outline.kept && outline.open.has(row.number) && row.children.length) toggle(row.number, false);
+  else if (event.key === "ArrowLeft" && !outline.kept && outline.open.has(row.number) && row.children.length)
+    toggle(row.number, false);
   else if (event.key === "ArrowLeft" && row.parent >= 0) select(row.parent, "keys");
   else if (event.key === "Enter" || event.key === " ") toggle(row.number);
   else return;
@@ -169,7 +225,9 @@ function onKey(event) {
 
 function nextMatch() {
   if (!outline.matches.length) return;
-  const later = outline.matches.map((number) => outline.lines.findIndex((line) => line.number === number)).sort((a, b) => a - b);
+  const later = outline.matches
+    .map((number) => outline.lines.findIndex((line) => line.number === number))
+    .sort((a, b) => a - b);
   const place = outline.lines.findIndex((line) => line.number === shown.selected);
   const next = later.find((at) => at > place);
   select(outline.lines[next === undefined ? later[0] : next].number, "keys");
@@ -178,21 +236,44 @@ function nextMatch() {
 function wireOutline() {
   $("outline").addEventListener("scroll", () => requestAnimationFrame(draw), { passive: true });
   $("outline").addEventListener("keydown", onKey);
-  $("query").addEventListener("input", () => { outline.query = $("query").value.trim(); keep(); $("outline").scrollTop = 0; layOut(); });
+  $("query").addEventListener("input", () => {
+    outline.query = $("query").value.trim();
+    keep();
+    $("outline").scrollTop = 0;
+    layOut();
+  });
   $("query").addEventListener("keydown", (event) => {
     if (event.key === "Enter") nextMatch();
-    if (event.key === "Escape") { clearFilters(); layOut(); $("outline").focus(); }
+    if (event.key === "Escape") {
+      clearFilters();
+      layOut();
+      $("outline").focus();
+    }
   });
-  $("expand").addEventListener("click", () => { openAll(); reveal(); });
-  $("collapse").addEventListener("click", () => { outline.open = new Set([0]); layOut(); $("outline").scrollTop = 0; });
+  $("expand").addEventListener("click", () => {
+    openAll();
+    reveal();
+  });
+  $("collapse").addEventListener("click", () => {
+    outline.open = new Set([0]);
+    layOut();
+    $("outline").scrollTop = 0;
+  });
   $("chosen").addEventListener("click", () => select(lastChosen(), "button"));
   document.addEventListener("keydown", (event) => {
-    if (event.key === "/" && !["INPUT", "SELECT"].includes(event.target.tagName)) { event.preventDefault(); $("query").focus(); }
+    if (event.key === "/" && !["INPUT", "SELECT"].includes(event.target.tagName)) {
+      event.preventDefault();
+      $("query").focus();
+    }
   });
   shown.listeners.push(reveal);
 }
 
-const lastChosen = () => Math.max(0, shown.rows.findLastIndex((row) => row.chosen));
+const lastChosen = () =>
+  Math.max(
+    0,
+    shown.rows.findLastIndex((row) => row.chosen),
+  );
 
 function startOutline() {
   $("chosen").hidden = lastChosen() === 0;
