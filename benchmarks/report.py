@@ -15,6 +15,7 @@ from pydantic import Field
 
 from tts.benchmarks.plot import Point, accuracy_svg
 from tts.benchmarks.statistics import Interval, Paired, bayes_interval, compare_paired, mean_interval
+from tts.budget import Budget
 from tts.outcome import Ended
 from tts.types import Frozen
 
@@ -213,11 +214,24 @@ def notes(shown: Sequence[Row]) -> list[str]:
     said.append("Tokens are those generated for a problem. Covered: a right answer was among the candidates.")
     if any(row.sized for row in shown):
         said.append("Budgets are met on average, by parameters sized on pilot problems; see tokens for what was spent.")
+    missed = [f"{row.label} {row.budget}" for row in shown if _missed(row)]
+    if missed:
+        said.append(
+            f"Spending is uneven or cannot be set finely: more than a quarter off the budget: {', '.join(missed)}."
+        )
     if not shown or any(row.problems < row.asked for row in shown):
         said.append("The run is not complete.")
     if any(row.errors for row in shown):
         said.append("Searches that failed count as wrong; --retry-errors searches them again.")
     return said
+
+
+def _missed(row: Row) -> bool:
+    """Whether a sized strategy spent a quarter more or less than its budget in tokens."""
+    wanted = Budget.parse(row.budget).tokens if row.sized else None
+    if wanted is None or row.generated is None or row.problems < row.asked:
+        return False
+    return not 0.75 <= row.generated.estimate / wanted <= 1.25
 
 
 def as_markdown(shown: Sequence[Row]) -> str:

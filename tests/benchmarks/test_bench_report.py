@@ -111,6 +111,15 @@ async def test_rows_of_several_files_are_told_apart(results: Results) -> None:
     assert ">bon 5</text>" in as_svg(shown)
 
 
+async def test_a_budget_that_was_missed_is_owned_up_to(results: Results) -> None:
+    cheap = [record.model_copy(update={"usage": Usage(generated=90)}) for record in results.records]
+    exact = [record.model_copy(update={"usage": Usage(generated=128)}) for record in results.records]
+    missed = " ".join(notes(rows(replace(results, records=tuple(cheap)))))
+    assert "off the budget: bon 128tok, wide-beam 128tok, bon 512tok, wide-beam 512tok." in missed
+    met = " ".join(notes(rows(replace(results, records=tuple(exact)))[:2]))
+    assert "off the budget" not in met
+
+
 async def test_markdown_is_a_table(results: Results) -> None:
     lines = as_markdown(rows(results)).splitlines()
     assert len({line.count("|") for line in lines[:6]}) == 1
