@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -52,8 +53,9 @@ def log_probabilities(logits: Floats, tokens: Integers) -> Doubles:
     """Return the natural logarithm of the probability that the model itself gives to each row's token."""
     rows = np.arange(len(tokens))
     chosen = (logits[rows, tokens] - logits.max(axis=1)).astype(np.float64)
-    # Some tokens' own weight may be all there is, and rounding must not lift it above one.
-    capped: Doubles = np.minimum(chosen - np.log(_cumulated(logits)[:, -1]), 0.0)
+    # One by one, because numpy may take a logarithm by another routine when there are several, or they lie apart.
+    totals = np.array([math.log(total) for total in _cumulated(logits)[:, -1].tolist()])
+    capped: Doubles = np.minimum(chosen - totals, 0.0)  # rounding must not lift a certain token above one
     return capped
 
 

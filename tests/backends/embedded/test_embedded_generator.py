@@ -86,9 +86,9 @@ async def test_requests_whose_children_end_with_their_first_token_are_served_in_
     policy: Path, recorder: type[Recorder], request_of: Requests
 ) -> None:
     """G1, where rows come free while children are being let in."""
-    requests = [request_of(seed=4096 * place, count=7, max_tokens=1 + place % 2) for place in range(20)]
-    for sink in await together(EmbeddedGenerator(policy, rows=3), requests, recorder):
-        assert sorted(sink.finished) == list(range(7))
+    requests = [request_of(seed=4096 * place, count=1 + place % 7, max_tokens=1 + place % 2) for place in range(40)]
+    for place, sink in enumerate(await together(EmbeddedGenerator(policy, rows=3), requests[::-1], recorder)):
+        assert sorted(sink.finished) == list(range(1 + (39 - place) % 7))
 
 
 async def test_children_come_as_soon_as_they_are_complete(

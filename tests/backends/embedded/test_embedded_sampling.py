@@ -46,6 +46,12 @@ def test_equally_likely_tokens_are_ranked_by_their_ids() -> None:
     assert set(tokens.tolist()) == {0, 1, 2}
 
 
+def test_a_nucleus_is_no_larger_than_it_needs_to_be() -> None:
+    logits = np.zeros((100, 4), np.float32)
+    tokens = draw(logits, [Draw(1.0, 0, 0.5, place / 100) for place in range(100)])
+    assert set(tokens.tolist()) == {0, 1}
+
+
 def test_the_ends_of_the_range_draw_what_has_a_chance() -> None:
     logits = np.array([[-np.inf, 0.0, -np.inf], [-np.inf, 0.0, -np.inf]], np.float32)
     assert draw(logits, [Draw(1.0, 0, 1.0, 0.0), Draw(1.0, 0, 1.0, 1 - 2.0**-52)]).tolist() == [1, 1]

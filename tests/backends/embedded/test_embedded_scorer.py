@@ -12,6 +12,7 @@ import pytest
 from tts.backends.embedded import EmbeddedScorer
 from tts.backends.embedded.network import Lanes
 from tts.backends.embedded.readers import Readers
+from tts.backends.embedded.scorer import _chances
 from tts.errors import EngineDeadError, ParameterError, ProblemError
 from tts.types import Message
 
@@ -117,7 +118,8 @@ async def test_a_cancelled_call_leaves_the_queue(judge: Path, monkeypatch: pytes
         tasks.cancel_scope.cancel()
         await anyio.lowlevel.cancel_shielded_checkpoint()
         gate.set()
-    assert len(steps) <= 2
+    await scorer.probabilities([[5, 6]], [[1]])
+    assert len(steps) <= 3
     await scorer.aclose()
 
 
@@ -185,14 +187,19 @@ async def test_conversations_become_tokens(scorer: EmbeddedScorer) -> None:
     ids = await scorer.encode([Message(role="user", content="Use 18, 14 to make 25.")])
     assert list(ids) == [47, 21, 45, 17, 48, 28, 49, 46]
     assert list(await scorer.tokenize("3 + 4")) == [6, 43, 7]
+    assert list(await scorer.tokenize("3999")) == [2]  # what a model wrote is read, whatever it is
     with pytest.raises(ProblemError, match="does not know"):
-        await scorer.tokenize("three")
+        await scorer.encode([Message(role="user", content="three")])
 
 
 async def test_a_closed_scorer_refuses(scorer: EmbeddedScorer) -> None:
     await scorer.aclose()
     with pytest.raises(EngineDeadError, match="embedded/judge was closed"):
         await scorer.probabilities([[5]], [[0]])
+
+
+def test_large_logits_do_not_overflow() -> None:
+    assert _chances(np.array([[2000.0, 1000.0]], np.float32), None) == [[1.0, 0.0]]
 
 
 def test_capabilities_come_from_the_network(scorer: EmbeddedScorer) -> None:

@@ -274,7 +274,7 @@ def test_a_mailbox_survives_its_event_loop(backend: str) -> None:
 
 
 async def test_a_job_whose_event_loop_ended_leaves_the_batch(
-    policy: Path, recorder: type[Recorder], request_of: Requests, monkeypatch: pytest.MonkeyPatch
+    policy: Path, recorder: type[Recorder], request_of: Requests, drawn: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = watch_batches(monkeypatch)
     generator = EmbeddedGenerator(policy, rows=2)
@@ -299,6 +299,7 @@ async def test_a_job_whose_event_loop_ended_leaves_the_batch(
         assert thread is not None
         await anyio.to_thread.run_sync(thread.join)
         assert made[0].live == []
+        assert sum(drawn) < 4096  # not every child had even begun
         tasks.cancel_scope.cancel()
 
 
