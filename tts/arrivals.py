@@ -11,6 +11,7 @@ import anyio
 
 from tts.batch import Group
 from tts.budget import Amounts
+from tts.errors import TTSError
 from tts.graph import Key, Node, Status, format_key
 from tts.groups import Block
 from tts.sampler import Sampler
@@ -64,6 +65,7 @@ class Arrivals:
         self._changed = anyio.Event()
         self._waiting = False
         self._is_short = False
+        self._failed = False
         self._requests = 0
         self._unscored: list[tuple[Group, Node]] = []
         self._scoring = False
@@ -106,6 +108,9 @@ class Arrivals:
     ) -> bool:
         try:
             return await self._tasks.__aexit__(kind, error, trace)
+        except TTSError as fault:
+            self._failed = fault is not error
+            raise
         finally:
             self._settle()
 
@@ -215,8 +220,10 @@ class Arrivals:
                     self._sampler.settle(group, place)
             for _ in range(group.unscored):
                 self._ledger.release(group.score_cost or Amounts())
-        left = [node for _, node in self._unscored]
-        self.discard(left if self._drain else [*left, *self.drained()])
+        # After a child's failure there is no consumed graph to keep apart: whatever has come may be answered from.
+        if not self._failed:
+            left = [node for _, node in self._unscored]
+            self.discard(left if self._drain else [*left, *self.drained()])
 
     def _discard(self, node: Node) -> None:
         node.status = Status.DISCARDED

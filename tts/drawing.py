@@ -237,7 +237,7 @@ def dry_run(strategy: Strategy) -> Drawing:
     drawing = Drawing()
 
     async def work() -> None:
-        setup = prepare(
+        setup = await prepare(
             {
                 "strategy": strategy,
                 "generator": ScriptedGenerator(tree_script()),

@@ -33,13 +33,14 @@ class _Stream(Generic[T]):
         self._buffer = buffer
         self._setup: Setup | None = None
         self._receive: MemoryObjectReceiveStream[T] | None = None
+        self._error: BaseException | None = None
 
     async def __aenter__(self) -> Self:
-        self._setup = prepare(self._options)
+        self._setup = await prepare(self._options)
         send, self._receive = anyio.create_memory_object_stream[T](self._buffer)
         self._tasks = anyio.create_task_group()
         await self._tasks.__aenter__()
-        self._tasks.start_soon(self._work, self._setup, send)
+        self._tasks.start_soon(self._run, self._setup, send)
         return self
 
     async def __aexit__(
@@ -48,18 +49,33 @@ class _Stream(Generic[T]):
         assert self._receive is not None and self._setup is not None
         self._tasks.cancel_scope.cancel()
         try:
-            return bool(await self._tasks.__aexit__(kind, error, trace))
+            closed = bool(await self._tasks.__aexit__(kind, error, trace))
         except BaseExceptionGroup as group:
-            raise unwrap(group) from None
+            first = unwrap(group)
+        else:
+            if kind is None and self._error is not None:
+                raise self._error
+            return closed
         finally:
             self._receive.close()
             await self._setup.aclose()
+        raise first
 
     def __aiter__(self) -> AsyncIterator[T]:
         if self._receive is None:
             name = "solve_many" if isinstance(self, SolveMany) else "stream"
             raise ParameterError(f"write `async with tts.{name}(...) as items: async for item in items`: it owns tasks")
         return self._receive
+
+    async def _run(self, setup: Setup, send: MemoryObjectSendStream[T]) -> None:
+        # An error ends the iteration and is raised on leaving, so that what came before it can be read.
+        async with send:
+            try:
+                await self._work(setup, send)
+            except ExceptionGroup as group:
+                self._error = unwrap(group)
+            except Exception as error:
+                self._error = error
 
     async def _work(self, setup: Setup, send: MemoryObjectSendStream[T]) -> None:
         raise NotImplementedError
@@ -76,7 +92,7 @@ class SolveMany(_Stream[Outcome]):
         self._in_flight = in_flight
 
     async def _work(self, setup: Setup, send: MemoryObjectSendStream[Outcome]) -> None:
-        async with send, anyio.create_task_group() as workers:
+        async with anyio.create_task_group() as workers:
             for _ in range(self._in_flight):
                 if self._problems.ended:
                     break
@@ -162,11 +178,10 @@ class EventStream(_Stream[Event]):
         self.outcome: Outcome | None = None
 
     async def _work(self, setup: Setup, send: MemoryObjectSendStream[Event]) -> None:
-        async with send:
-            self.outcome, error = await solve_prepared(setup.observed_by(send.send_nowait), self._problem)
-            if error is not None:
-                error.outcome = self.outcome
-                raise error
+        self.outcome, error = await solve_prepared(setup.observed_by(send.send_nowait), self._problem)
+        if error is not None:
+            error.outcome = self.outcome
+            raise error
 
 
 def stream(problem: ProblemLike, **options: Unpack[SolveOptions]) -> EventStream:

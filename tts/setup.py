@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypedDict, TypeVar
 
@@ -86,9 +86,7 @@ class Setup:
         """Close the trace, and the backends that were made here."""
         if self.trace is not None:
             self.trace.close()
-        with anyio.CancelScope(shield=True):
-            for backend in self.owned:
-                await backend.aclose()
+        await _close(self.owned)
 
 
 def as_problem(problem: ProblemLike) -> Problem:
@@ -106,16 +104,30 @@ def as_problem(problem: ProblemLike) -> Problem:
     return Problem(messages=tuple(problem))
 
 
-def prepare(options: SolveOptions) -> Setup:
-    """Resolve options and refuse what cannot work, before a token is paid for.
+async def prepare(options: SolveOptions) -> Setup:
+    """Resolve options and refuse what cannot work, before a token is paid for; what was made for nothing is closed.
 
     Raises:
         UsageError: Names what is wrong and what would do.
     """
+    made: list[Generator | Verifier] = []
+    try:
+        return _resolve(options, made)
+    except BaseException:
+        await _close(made)
+        raise
+
+
+async def _close(backends: Iterable[Generator | Verifier]) -> None:
+    with anyio.CancelScope(shield=True):
+        for backend in backends:
+            await backend.aclose()
+
+
+def _resolve(options: SolveOptions, made: list[Generator | Verifier]) -> Setup:
     registry.check_options(options, SolveOptions.__annotations__)
     if "generator" not in options:
         raise NeedsError('a generator is needed: generator="embedded", or an object with the Generator protocol')
-    made: list[Generator | Verifier] = []
     verifier = options.get("verifier")
     strategy = registry.strategy(options.get("strategy") or ("best_of_n" if verifier else "self_consistency"))
     sampling, budget = options.get("sampling", Sampling()), options.get("budget", Budget())
@@ -190,6 +202,7 @@ async def render(setup: Setup, problem: Problem) -> Prompt:
 
 
 def reader_for(setup: Setup, problem: Problem) -> AnswerReader:
+    """Return what reads the problem's answers: the given reader, else the rules of its task or of the generator's."""
     if setup.reader is not None:
         return setup.reader
     task = problem.task or setup.generator.capabilities.task

@@ -92,7 +92,7 @@ async def solve(problem: ProblemLike, **options: Unpack[SolveOptions]) -> Outcom
         BackendError: The generator failed for good; the error's `outcome` keeps what was done.
         VerifierError: Likewise, of the verifier.
     """
-    setup = prepare(options)
+    setup = await prepare(options)
     try:
         outcome, error = await solve_prepared(setup, problem)
     finally:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 async def show(job: Job) -> str:
     """Render the prompt as a search would, and sample nothing."""
     async with backends.opened(job.choice) as (generator, verifier):
-        setup = prepare({**job.options, "generator": generator, "verifier": verifier, "trace": None})
+        setup = await prepare({**job.options, "generator": generator, "verifier": verifier, "trace": None})
         prompt = await render(setup, job.problem)
         return _describe(setup, prompt, resolve_caps(setup.sampling, generator.capabilities, prompt))
 

@@ -179,7 +179,7 @@ class Trial:
         )  # fmt: skip
         if c.clock is not None:
             options["clock"] = c.clock
-        setup = prepare(options)
+        setup = await prepare(options)
         self.limiter = setup.limiter
         try:
             self.outcome, self.error = await solve_prepared(setup, "What is it?")
