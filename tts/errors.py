@@ -1,21 +1,21 @@
 """Everything the library raises on purpose.
 
-    TTSError
-    ├── UsageError                  refused before a token is paid for
-    │   ├── UnknownNameError        a strategy, verifier, backend or task that is not there
-    │   ├── ParameterError          a value out of range
-    │   ├── ProblemError            a problem that cannot be asked
-    │   ├── BudgetError             a limit without a unit, of zero, or that cannot be metered
-    │   ├── NeedsError              the strategy needs what the backends do not have
-    │   ├── RuntimeSupportError     the backend does not run under this event loop
-    │   └── MissingExtraError       an optional dependency is not installed
-    ├── BackendError                an engine failed
-    │   ├── TransientError          may work when tried again
-    │   └── EngineDeadError         will not work again in this process
-    ├── VerifierError               a verifier failed
-    │   ├── ScoreCountError         too few or too many scores
-    │   └── ScoreValueError         a score that is not a probability
-    └── FileFormatError             a trace or results file that cannot be read
+TTSError
+├── UsageError                  refused before a token is paid for
+│   ├── UnknownNameError        a strategy, verifier, backend or task that is not there
+│   ├── ParameterError          a value out of range
+│   ├── ProblemError            a problem that cannot be asked
+│   ├── BudgetError             a limit without a unit, of zero, or that cannot be metered
+│   ├── NeedsError              the strategy needs what the backends do not have
+│   ├── RuntimeSupportError     the backend does not run under this event loop
+│   └── MissingExtraError       an optional dependency is not installed
+├── BackendError                an engine failed
+│   ├── TransientError          may work when tried again
+│   └── EngineDeadError         will not work again in this process
+├── VerifierError               a verifier failed
+│   ├── ScoreCountError         too few or too many scores
+│   └── ScoreValueError         a score that is not a probability
+└── FileFormatError             a trace or results file that cannot be read
 """
 
 from __future__ import annotations

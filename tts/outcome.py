@@ -54,6 +54,7 @@ class Outcome(Frozen):
     answer: str | None
     text: str = Field(description="what the chosen path says, thinking left out")
     thinking: str = ""
+    chosen: str | None = Field(default=None, description="key of the path that was chosen, in the graph")
     candidates: tuple[Candidate, ...] = Field(default=(), description="best first")
     usage: Usage
     support: float | None = Field(default=None, description="share of candidates with an answer that agree")

@@ -58,7 +58,8 @@ def resolve_caps(sampling: Sampling, capabilities: Capabilities, prompt: Prompt)
             f"max_tokens={sampling.max_tokens} does not fit: the context of {capabilities.name} is "
             f"{capabilities.context} tokens and the prompt takes {len(prompt.token_ids)}"
         )
-    path = sampling.max_tokens or min(capabilities.max_tokens or DEFAULT_MAX_TOKENS, room or DEFAULT_MAX_TOKENS)
+    suggested = capabilities.max_tokens or DEFAULT_MAX_TOKENS
+    path = sampling.max_tokens or (suggested if room is None else min(suggested, room))
     step = sampling.step_tokens or capabilities.step_tokens or path
     return Caps(path, min(step, path))
 

@@ -112,13 +112,11 @@ class TraceView:
         outcome = self.trace.outcome
         if outcome is None:
             return
-        chosen = None
         for candidate in outcome["candidates"]:
             row = self._by_key.get(candidate["key"])
             if row is not None:
                 row.candidate = candidate
-                if chosen is None and candidate["text"] == outcome["text"]:
-                    chosen = row
+        chosen = self._by_key.get(outcome["chosen"])
         for step in chosen.ancestry() if chosen is not None else ():
             step.chosen = True
 
