@@ -12,6 +12,7 @@ from tts.backends.embedded import EmbeddedGenerator, EmbeddedScorer
 from tts.backends.embedded.folder import BUNDLED
 from tts.errors import ProblemError
 from tts.protocols import Generator, Scorer
+from tts.testing import check_generator, check_scorer
 from tts.types import Finish, Message, Sampling
 
 if TYPE_CHECKING:
@@ -30,6 +31,11 @@ def test_the_network_was_exported_from_the_weights_beside_it(name: str) -> None:
     folder = BUNDLED / name
     metadata = {entry.key: entry.value for entry in onnx.load(folder / "model.onnx").metadata_props}
     assert metadata["checkpoint"] == hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+
+
+async def test_the_pair_keeps_the_clauses_that_any_generator_and_scorer_keep() -> None:
+    await check_generator(EmbeddedGenerator, QUESTION[0].content, max_tokens=60)
+    await check_scorer(EmbeddedScorer, QUESTION[0].content, ("25 + 15 = 40 (left: 18, 14, 40)\n\n", "18 - 14 = 4 "))
 
 
 async def test_the_policy_takes_steps(recorder: type[Recorder], request_of: Requests) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from tts.backends.embedded import EmbeddedGenerator
 from tts.errors import MissingExtraError, ParameterError, ProblemError
+from tts.testing import check_generator
 from tts.types import Finish, Message, Prompt, Sampling
 
 if TYPE_CHECKING:
@@ -62,6 +63,10 @@ async def together(generator: EmbeddedGenerator, requests: Sequence[Any], record
         for request, sink in zip(requests, recorders, strict=True):
             tasks.start_soon(generator.generate, request, sink)
     return recorders
+
+
+async def test_it_keeps_the_clauses_that_any_generator_keeps(policy: Path) -> None:
+    await check_generator(lambda: EmbeddedGenerator(policy, rows=3), "Use 18, 14 to make 25.", max_tokens=60)
 
 
 async def test_every_child_is_delivered_once_and_as_asked(
