@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from tts.budget import Ledger
 from tts.errors import TTSError
-from tts.graph import SearchGraph, ThinkingSplitter
+from tts.graph import SearchGraph, ThinkingSplitter, format_key
 from tts.outcome import Ended, Outcome, candidates_of, fallback_answer, measure, support_of
 from tts.run import Run, resolve_caps
 from tts.runtime import run_sync
@@ -75,6 +75,7 @@ def _outcome(setup: Setup, search: Search, answer: Answer, error: TTSError | Non
     return Outcome(
         problem=run.problem.id, strategy=setup.strategy.name, parameters=setup.strategy.model_dump(mode="json"),
         seed=setup.seed, answer=value, text=text, thinking=thinking, candidates=candidates_of(answer),
+        chosen=None if chosen is None else format_key(chosen.key),
         usage=measure(search, run.clock.now() - run.started), support=support_of(answer), ended=ended,
         limit=limit, error=None if error is None else f"{type(error).__name__}: {error}",
         fingerprint=fingerprint(setup, run), graph=run.graph,
