@@ -107,7 +107,7 @@ def _configuration(args: argparse.Namespace, contenders: tuple[Contender, ...], 
 
 def hardest(results: Results) -> tuple[Cell, str] | None:
     """Return the problem that fewest strategies solved, of those that a tree search did, with that search's cell."""
-    cells = {cell.label: cell for cell in results.header.cells}
+    cells = {cell.label: cell for cell in results.cells}
     solved: dict[str, list[str]] = {}
     for record in results.latest().values():
         if record.right:
