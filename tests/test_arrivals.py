@@ -90,11 +90,10 @@ async def test_reach_waits_until_the_others_are_known_to_be_longer() -> None:
             first = await anext(children)
             await children.reach(first.tokens)
             sampled.extend(seen or 0 for group in children._groups for seen in group.observed)
-            return [first]
+        return [first]
 
     trial = await search_freely(body, Conditions(schedule=shuffled(3)))
     first = trial.ended().candidates[0]
-    assert all(tokens > first.tokens or tokens == first.tokens for tokens in sampled)
     assert min(sampled) >= first.tokens
 
 

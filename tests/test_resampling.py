@@ -110,7 +110,7 @@ def test_systematic_is_unbiased(weights: list[float], count: int) -> None:
     for place in range(offsets):
         copies.update(resample(probabilities, count, Scheme.SYSTEMATIC, Fixed([(place + 0.5) / offsets])))
     for place, p in enumerate(probabilities):
-        # Counts are step functions of the offset, with two steps at most: the midpoint rule is off by one offset a step.
+        # Counts are step functions of the offset, with two steps at most: the midpoint rule is off by one offset each.
         assert copies[place] / offsets == pytest.approx(count * p, abs=2 / offsets + 1e-9)
 
 

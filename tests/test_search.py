@@ -22,6 +22,8 @@ from tts.retry import Retry
 from tts.types import Sampling
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tts.graph import Node
     from tts.laws import Trial
     from tts.search import Search
@@ -115,7 +117,11 @@ async def test_step_scores_become_one_as_asked(how: Aggregation) -> None:
         return await s.expand(s.root, 4, whole=True, scored=how)
 
     trial = await search_freely(body, Conditions(value=lambda text: len(text) % 10 / 10))
-    rules = {Aggregation.MIN: min, Aggregation.MEAN: fmean, Aggregation.PROD: math.prod}
+    rules: dict[Aggregation, Callable[[tuple[float, ...]], float]] = {
+        Aggregation.MIN: min,
+        Aggregation.MEAN: fmean,
+        Aggregation.PROD: math.prod,
+    }
     for node in await graph_of(trial):
         expected = rules[how](node.scores) if how in rules else len(node.text) % 10 / 10
         assert node.score == pytest.approx(expected)

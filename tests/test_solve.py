@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tts.graph import Node
+    from tts.protocols import Capabilities
     from tts.search import Search
 
 SAMPLING = Sampling(max_tokens=120, step_tokens=60)
@@ -121,9 +122,10 @@ async def test_a_backend_made_by_name_is_closed_however_it_ends(monkeypatch: pyt
 
     monkeypatch.setitem(tts.registry._added["generator"], "mine", make)
     await tts.solve("What is it?", generator="mine")
-    for wrong in ({"verifier": "missing"}, {"strategy": "beam"}, {"concurrency": 0}):
+    wrongs: list[dict[str, Any]] = [{"verifier": "missing"}, {"strategy": "beam"}, {"concurrency": 0}]
+    for wrong in wrongs:
         with pytest.raises(UsageError):
-            await tts.solve("What is it?", **{"generator": "mine", **wrong})  # type: ignore[misc]
+            await tts.solve("What is it?", generator="mine", **wrong)
     with pytest.raises(ProblemError):
         await tts.solve(" ", generator="mine")
     assert len(made) > 1
@@ -183,9 +185,9 @@ async def test_a_conversation_with_a_system_prompt_keeps_it() -> None:
 
 
 async def test_caps_are_the_samplings_then_the_generators_then_the_context() -> None:
-    async def cap(able: Any, **sampling: int) -> int:
+    async def cap(able: Capabilities, max_tokens: int | None = None) -> int:
         generator = ScriptedGenerator(tree_script(), able=able)
-        await tts.solve("What?", generator=generator, sampling=Sampling(**sampling))
+        await tts.solve("What?", generator=generator, sampling=Sampling(max_tokens=max_tokens))
         return generator.calls[0].max_tokens
 
     assert await cap(replace(GENERATES, max_tokens=99), max_tokens=55) == 55

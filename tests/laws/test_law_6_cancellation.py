@@ -35,7 +35,8 @@ async def leave_after_one(s: Search) -> list[Node]:
 
 async def leave_at_once(s: Search) -> list[Node]:
     async with s.arrivals(s.root, 6, whole=True, scored=True):
-        return []
+        pass
+    return []
 
 
 @pytest.mark.parametrize("concurrency", [64, 1])
