@@ -39,13 +39,14 @@ def draw(logits: Floats, draws: Sequence[Draw]) -> Integers:
     """Return a token for each row of `logits`."""
     tokens: Integers = logits.argmax(axis=1)
     temperature, top_k, top_p, uniform = (np.array(column) for column in zip(*draws, strict=True))
+    divisor = np.maximum(temperature, COLDEST).astype(np.float32)[:, None]
     warm = temperature > 0
-    divisor = np.maximum(temperature, COLDEST).astype(np.float32)
     narrow = warm & ((top_p < 1) | (top_k > 0))
-    for rows, pick in ((warm & ~narrow, _pick), (narrow, _pick_narrowly)):
-        if rows.any():
-            scaled = logits[rows] / divisor[rows, None]
-            tokens[rows] = pick(scaled, uniform[rows], top_k[rows], top_p[rows])
+    if len(rows := np.flatnonzero(warm & ~narrow)):
+        tokens[rows] = _pick(logits[rows], divisor[rows], uniform[rows])
+    if len(rows := np.flatnonzero(narrow)):
+        kept = _narrowed(logits[rows], divisor[rows], top_k[rows], top_p[rows])
+        tokens[rows] = _pick(kept, divisor[rows], uniform[rows])
     return tokens
 
 
@@ -59,32 +60,33 @@ def log_probabilities(logits: Floats, tokens: Integers) -> Doubles:
     return capped
 
 
-def _cumulated(logits: Floats) -> Doubles:
-    """Running sums of each row's weights; accumulation goes from left to right, whatever the number of rows."""
-    weights = np.exp(logits - logits.max(axis=1, keepdims=True))
-    sums: Doubles = weights.astype(np.float64).cumsum(axis=1)
-    return sums
-
-
-def _pick(scaled: Floats, uniform: Doubles, _top_k: Integers, _top_p: Doubles) -> Integers:
-    sums = _cumulated(scaled)
-    places: Integers = (sums > uniform[:, None] * sums[:, -1:]).argmax(axis=1)
-    return places
-
-
-def _pick_narrowly(scaled: Floats, uniform: Doubles, top_k: Integers, top_p: Doubles) -> Integers:
-    """Draw from the most likely tokens only: at most top_k, and no more than are needed to reach top_p.
-
-    Equally likely tokens are ranked by their ids.
-    """
-    order = np.argsort(-scaled, axis=1, kind="stable")
-    sums = _cumulated(np.take_along_axis(scaled, order, axis=1))
-    kept = np.where(top_k > 0, np.minimum(top_k, sums.shape[1]), sums.shape[1])
-    last = np.minimum(kept - 1, (sums < top_p[:, None] * _at(sums, kept - 1)).sum(axis=1))
-    place = (sums > uniform[:, None] * _at(sums, last)).argmax(axis=1)
-    tokens: Integers = np.take_along_axis(order, place[:, None], axis=1)[:, 0]
+def _pick(logits: Floats, divisor: Floats, uniform: Doubles) -> Integers:
+    sums = _cumulated(logits, divisor)
+    tokens: Integers = (sums > uniform[:, None] * sums[:, -1:]).argmax(axis=1)
     return tokens
 
 
-def _at(sums: Doubles, places: Integers) -> Doubles:
-    return np.take_along_axis(sums, places[:, None], axis=1)
+def _narrowed(logits: Floats, divisor: Floats, top_k: Integers, top_p: Doubles) -> Floats:
+    """Keep the most likely tokens: at most top_k, and of these no more than are needed to reach top_p.
+
+    Equally likely tokens are ranked by their ids.
+    """
+    ranked = -np.sort(-logits, axis=1)
+    sums = _cumulated(ranked, divisor)
+    width = logits.shape[1]
+    count = np.where(top_k > 0, np.minimum(top_k, width), width)
+    enough = top_p[:, None] * np.take_along_axis(sums, count[:, None] - 1, axis=1)
+    count = np.minimum(count, (sums < enough).sum(axis=1) + 1)[:, None]
+    least = np.take_along_axis(ranked, count - 1, axis=1)
+    above, equal = logits > least, logits == least
+    kept = above | (equal & (equal.cumsum(axis=1) <= count - above.sum(axis=1, keepdims=True)))
+    return np.where(kept, logits, np.float32(-np.inf))
+
+
+def _cumulated(logits: Floats, divisor: Floats | float = 1.0) -> Doubles:
+    """Running sums of each row's weights; accumulation goes from left to right, whatever the number of rows."""
+    weights = logits - logits.max(axis=1, keepdims=True)
+    weights /= divisor
+    np.exp(weights, out=weights)  # in place, because memory for a batch of weights is slow to come by
+    sums = weights.astype(np.float64)
+    return np.cumsum(sums, axis=1, out=sums)
