@@ -140,9 +140,7 @@ class ScriptedGenerator:
         finally:
             self.running -= request.count
 
-    async def _say(
-        self, request: GenerationRequest, sink: Sink, place: int, last: anyio.CancelScope | None
-    ) -> None:
+    async def _say(self, request: GenerationRequest, sink: Sink, place: int, last: anyio.CancelScope | None) -> None:
         seed = request.seed + place
         completion = self._completion(request, seed)
         for tokens in range(1, completion.tokens + 1):

@@ -20,8 +20,7 @@ def is_inside(run: Run, node: Node) -> bool:
 
 
 def allowed_tokens(run: Run, parent: Node, cap: int) -> int:
-    """Return how many tokens a request may sample: `cap`, or what the thinking that it continues has left of its own
-    cap.
+    """Return how many tokens a request may sample: `cap`, or what the thinking that it continues has left.
 
     A path that has said nothing yet may be about to think, and is stopped at the thinking's cap to look.
     """

@@ -86,7 +86,8 @@ def test_a_budget_that_cuts_the_search_does_not_lose_its_best_candidate() -> Non
 
 def test_weighted_choice_sums_scores_of_equal_answers() -> None:
     def values(moves: Moves) -> float:
-        return {(0, 0): 0.6, (1, 1): 0.5, (2, 1): 0.4}.get(moves, 0.1)
+        scores: dict[Moves, float] = {(0, 0): 0.6, (1, 1): 0.5, (2, 1): 0.4}
+        return scores.get(moves, 0.1)
 
     tree = Tree(depth=2, branching=3, values=values)
     naive = tree.search("beam", width=3, expansion=3)

@@ -1,5 +1,4 @@
-"""Particle filtering: a population of paths, resampled after every step in proportion to what the verifier thinks of
-them."""
+"""Particle filtering: a population of paths, resampled after every step by what the verifier thinks of them."""
 
 from __future__ import annotations
 
