@@ -43,7 +43,7 @@ class Toy:
 
 
 def _item(number: int) -> Item:
-    problem = Problem(messages=(Message(role="user", content=f"Question {number}"),), id=f"toy-{number}", task="toy")
+    problem = Problem(messages=(Message(role="user", content=f"Question {number}"),), id=f"toy-{number}")
     return Item(problem, str(number % 3))
 
 
@@ -53,12 +53,15 @@ class Unreliable(ScriptedGenerator):
 
     failing: Sequence[str] = ()
     error: type[Exception] = BackendError
+    late: bool = False
     more: Callable[[int], None] = lambda _: None
 
     async def generate(self, request: GenerationRequest, sink: Sink) -> None:
         self.more(len(self.calls))
         if request.prompt.text.strip() in self.failing:
             self.calls.append(request)
+            if self.late:
+                await super().generate(request, sink)
             raise self.error("out of order")
         await super().generate(request, sink)
 

@@ -74,6 +74,17 @@ def test_a_file_cut_off_at_any_byte_keeps_its_whole_lines(
             assert read_results(path).records == (*records[: lines - 2], record(9))
 
 
+def test_every_line_goes_to_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    path = tmp_path / "results.jsonl"
+    monkeypatch.setattr("os.fsync", lambda descriptor: synced.append(path.stat().st_size))
+    file, _ = ResultsFile.open(path)
+    with file:
+        for number in range(3):
+            file.append(record(number))
+    assert synced == [len(encode(record(0))) * count for count in (1, 2, 3)]
+
+
 def test_a_last_line_of_garbage_is_what_a_crash_leaves(whole: bytes, bench: Bench) -> None:
     bench.path.write_bytes(whole + b"\0\0\0\0\n")
     assert len(read_results(bench.path).records) == 3

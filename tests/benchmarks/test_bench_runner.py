@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tts import registry
+from tts.answers import ExactReader
 from tts.benchmarks.results import Record, read_results
 from tts.errors import (
     BackendError,
@@ -122,6 +123,33 @@ async def test_failed_searches_count_as_wrong_and_are_tried_again_when_asked(ben
     again = await bench.run(bench.configuration(), retry_errors=True)
     assert len(again.records) == 8
     assert all(record.error is None for record in again.latest().values())
+
+
+async def test_a_search_that_failed_is_wrong_even_with_a_right_answer(bench: Bench) -> None:
+    good = (await bench.run(bench.configuration(problems=20))).records
+    right = [record.problem.replace("toy-", "Question ") for record in good if record.right]
+    assert right
+    bench.path.unlink()
+    generator = bench.generator(*right)
+    generator.late = True
+    records = (await bench.run(bench.configuration(problems=20), generator)).records
+    assert sum(record.ended is Ended.ERROR for record in records) == len(right)
+    assert {record.answer for record in records if record.error} != {None}
+    assert not any(record.right for record in records)
+    assert not any(record.covered for record in records if record.error)
+
+
+async def test_the_seed_and_the_task_decide(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = []
+    for seed in (0, 0, 1):
+        bench.path.unlink(missing_ok=True)
+        results = await bench.run(bench.configuration(problems=20, seed=seed))
+        answers.append({record.problem: record.answer for record in results.records})
+    assert answers[0] == answers[1] != answers[2]
+    bench.path.unlink()
+    monkeypatch.setitem(registry._added["task"], "toy", replace(registry.task("toy"), reader=ExactReader()))  # type: ignore[type-var]
+    records = (await bench.run(bench.configuration())).records
+    assert all(record.answer == record.text.strip() for record in records)
 
 
 async def test_a_dead_engine_ends_the_run(bench: Bench) -> None:

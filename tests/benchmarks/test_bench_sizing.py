@@ -114,6 +114,7 @@ async def test_more_pilots_are_searched_where_spending_is_uneven(wide: bool, pro
     asked = [item.problem for item in registry.task("countdown").items(4 * FIRST)]
     spent = await measure_spending(asked, options, 1, lambda done, all: told.append((done, all)))
     assert told[-1] == (problems, problems)
+    assert {of for _, of in told} == ({FIRST, 2 * FIRST, 4 * FIRST} if wide else {FIRST})
     assert spent["tokens"] == (32.5 if wide else 31)
     assert (spent["samples"], spent["verifier_calls"]) == (1, 0)
 
