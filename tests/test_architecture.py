@@ -6,16 +6,12 @@ import ast
 from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING
 
-import pytest
-
 from tests.sources import ROOT, Source, module_of, sources
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 KNOWN = frozenset(source.module for source in sources())
-ALL = pytest.mark.parametrize("source", sources(), ids=lambda source: str(source.path.relative_to(ROOT)))
-
 ONLY = {
     "errors": set[str](),
     "types": {"errors"},
@@ -69,17 +65,72 @@ def used(source: Source) -> Iterator[str]:
             yield module
 
 
-@ALL
-def test_rooms_use_what_lies_below_them(source: Source) -> None:
+def offences(rule: Callable[[Source], Iterator[str]]) -> list[str]:
+    """Return what a rule finds wrong, with the files in which it does."""
+    return [f"{place(source)}: {wrong}" for source in sources() for wrong in rule(source)]
+
+
+def uses_what_lies_above(source: Source) -> Iterator[str]:
     rooms = {module.split(".")[1] for module in used(source)} - {source.room}
     if source.room in ONLY:
-        assert rooms <= ONLY[source.room]
+        yield from rooms - ONLY[source.room]
     if source.room not in USERS:
-        assert not rooms & ABOVE
+        yield from rooms & ABOVE
     if source.room not in MAY_SOLVE:
-        assert not rooms & SOLVERS
-    if source.room != "cli":
-        assert "cli" not in rooms or source.room == "__main__"
+        yield from rooms & SOLVERS
+    if source.room not in ("cli", "__main__"):
+        yield from rooms & {"cli"}
+
+
+def imports_away_from_home(source: Source) -> Iterator[str]:
+    for one in source.imports():
+        home = HOME.get(one.name.split(".")[0], "")
+        if not (one.typing_only or place(source).startswith(home)):
+            yield one.name
+
+
+def prints(source: Source) -> Iterator[str]:
+    for node in ast.walk(source.tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print":
+            yield f"line {node.lineno}"
+
+
+def escapes_structure_or_seeds(source: Source) -> Iterator[str]:
+    modules = {one.name for one in source.imports() if not one.typing_only} & set(BANNED)
+    if place(source).startswith(MAY_WAIT_FOR_REAL):
+        modules.discard("time")
+    for node in ast.walk(source.tree):
+        if not (isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules):
+            continue
+        if node.attr in BANNED[node.value.id]:
+            yield f"line {node.lineno}: {node.value.id}.{node.attr}"
+
+
+def is_long(source: Source) -> Iterator[str]:
+    if source.lines > 350:
+        yield f"{source.lines} lines"
+    for node in ast.walk(source.tree):
+        is_function = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+        if is_function and (node.end_lineno or node.lineno) - node.lineno >= 60:
+            yield node.name
+
+
+def explains_nothing(source: Source) -> Iterator[str]:
+    if source.tree.body and not ast.get_docstring(source.tree):
+        yield "the file"
+    yield from (node.name for node in public(source.tree) if not ast.get_docstring(node))
+
+
+def public(tree: ast.Module | ast.ClassDef) -> Iterator[ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef]:
+    for node in tree.body:
+        if isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and not node.name.startswith("_"):
+            yield node
+            if isinstance(node, ast.ClassDef):
+                yield from public(node)
+
+
+def test_rooms_use_what_lies_below_them() -> None:
+    assert offences(uses_what_lies_above) == []
 
 
 def test_nothing_imports_itself_in_a_circle() -> None:
@@ -93,59 +144,53 @@ def test_nothing_imports_itself_in_a_circle() -> None:
         }
         for source in sources()
     }
+    circle: list[str] = []
     try:
         list(TopologicalSorter(graph).static_order())
-    except CycleError as circle:
-        pytest.fail(" -> ".join(circle.args[1]))
+    except CycleError as error:
+        circle = error.args[1]
+    assert circle == []
 
 
-@ALL
-def test_each_dependency_lives_in_one_place(source: Source) -> None:
-    for one in source.imports():
-        home = HOME.get(one.name.split(".")[0], "")
-        assert one.typing_only or place(source).startswith(home), one.name
+def test_each_dependency_lives_in_one_place() -> None:
+    assert offences(imports_away_from_home) == []
 
 
-@ALL
-def test_only_the_command_line_prints(source: Source) -> None:
-    calls = [node for node in ast.walk(source.tree) if isinstance(node, ast.Call)]
-    printed = [node.lineno for node in calls if isinstance(node.func, ast.Name) and node.func.id == "print"]
-    assert not printed or place(source).startswith(MAY_PRINT)
+def test_only_the_command_line_prints() -> None:
+    assert [offence for offence in offences(prints) if not offence.startswith(MAY_PRINT)] == []
 
 
-@ALL
-def test_nothing_escapes_structure_or_seeds(source: Source) -> None:
-    modules = {one.name for one in source.imports() if not one.typing_only} & set(BANNED)
-    if place(source).startswith(MAY_WAIT_FOR_REAL):
-        modules.discard("time")
-    for node in ast.walk(source.tree):
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules:
-            assert node.attr not in BANNED[node.value.id], f"line {node.lineno}: {node.value.id}.{node.attr}"
+def test_nothing_escapes_structure_or_seeds() -> None:
+    assert offences(escapes_structure_or_seeds) == []
 
 
-@ALL
-def test_files_and_functions_are_short(source: Source) -> None:
-    assert source.lines <= 350
-    for node in ast.walk(source.tree):
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            assert (node.end_lineno or node.lineno) - node.lineno < 60, node.name
+def test_files_and_functions_are_short() -> None:
+    assert offences(is_long) == []
 
 
-@ALL
-def test_everything_public_says_what_it_is_for(source: Source) -> None:
-    assert ast.get_docstring(source.tree) or not source.tree.body
-    for node in public(source.tree):
-        assert ast.get_docstring(node), f"line {node.lineno}: {node.name}"
+def test_everything_public_says_what_it_is_for() -> None:
+    assert offences(explains_nothing) == []
 
 
-def public(tree: ast.Module | ast.ClassDef) -> Iterator[ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef]:
-    for node in tree.body:
-        if isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and not node.name.startswith("_"):
-            yield node
-            if isinstance(node, ast.ClassDef):
-                yield from public(node)
+def test_the_rules_find_what_breaks_them() -> None:
+    wrong = "import asyncio, httpx\nfrom tts import cli\ndef f():\n    print(asyncio.gather())\n" + "\n" * 400
+    source = Source(ROOT / "tts" / "wrong.py", "tts.wrong", ast.parse(wrong), 404)
+    found = {rule.__name__: list(rule(source)) for rule in RULES}
+    assert found == {
+        "uses_what_lies_above": ["cli", "cli"],
+        "imports_away_from_home": ["httpx"],
+        "prints": ["line 4"],
+        "escapes_structure_or_seeds": ["line 4: asyncio.gather"],
+        "is_long": ["404 lines"],
+        "explains_nothing": ["the file", "f"],
+    }
+
+
+RULES = (
+    uses_what_lies_above, imports_away_from_home, prints, escapes_structure_or_seeds, is_long, explains_nothing,
+)  # fmt: skip
 
 
 def test_tests_are_held_to_the_same_length() -> None:
-    for path in (ROOT / "tests").rglob("*.py"):
-        assert len(path.read_text(encoding="utf-8").splitlines()) <= 350, path
+    long = [path for path in (ROOT / "tests").rglob("*.py") if path.read_text(encoding="utf-8").count("\n") > 350]
+    assert long == []

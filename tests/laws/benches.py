@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tests.laws.subjects import MAIN
 from tts.laws import Bench
 
 if TYPE_CHECKING:
@@ -14,4 +15,4 @@ _benches: dict[tuple[int, str], Bench] = {}
 
 def bench(strategy: Strategy, loop: str) -> Bench:
     """Return the bench of a subject under an event loop."""
-    return _benches.setdefault((id(strategy), loop), Bench(strategy))
+    return _benches.setdefault((id(strategy), loop), Bench(strategy, thorough=strategy in MAIN))

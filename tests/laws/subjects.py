@@ -130,8 +130,7 @@ def choices(annotation: Any) -> list[object]:
 
 
 def variants(name: str) -> Iterator[Strategy]:
-    """Yield a strategy with its defaults, then with each other choice, one at a time, then with the listed ones."""
-    yield small(name)
+    """Yield a strategy with each choice other than its defaults, one at a time, then with the listed ones."""
     for field, info in registry.find("strategy", name).model_fields.items():
         for choice in choices(info.annotation):
             if choice != info.default:
@@ -146,7 +145,7 @@ def variants(name: str) -> Iterator[Strategy]:
 OWN: list[Strategy] = [InOrder(), InOrder(whole=True), EarlyStop(), EarlyStop(whole=True), SideBySide()]
 MAIN: list[Strategy] = [*(small(name) for name in registry.names("strategy")), *OWN]
 """One of each."""
-EVERY: list[Strategy] = [*(one for name in registry.names("strategy") for one in variants(name)), *OWN]
+EVERY: list[Strategy] = [*MAIN, *(one for name in registry.names("strategy") for one in variants(name))]
 """With all variants."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import anyio
 import pytest
 
 import tts
@@ -26,9 +27,9 @@ if TYPE_CHECKING:
     from tts.search import Search
 
 
-@pytest.mark.parametrize(("anyio_backend", "strategy"), CASES, indirect=["anyio_backend"], ids=label)
-async def test_the_law(strategy: Strategy, anyio_backend_name: str) -> None:
-    await accounting.check(bench(strategy, anyio_backend_name))
+@pytest.mark.parametrize(("loop", "strategy"), CASES, ids=label)
+def test_the_law(loop: str, strategy: Strategy) -> None:
+    anyio.run(accounting.check, bench(strategy, loop), backend=loop)
 
 
 @pytest.mark.parametrize("strategy", MAIN, ids=label)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import anyio
 import pytest
 
 from tests.freely import search_freely
@@ -21,9 +22,9 @@ if TYPE_CHECKING:
     from tts.search import Search
 
 
-@pytest.mark.parametrize(("anyio_backend", "strategy"), CASES, indirect=["anyio_backend"], ids=label)
-async def test_the_law(strategy: Strategy, anyio_backend_name: str) -> None:
-    await cancellation.check(bench(strategy, anyio_backend_name))
+@pytest.mark.parametrize(("loop", "strategy"), CASES, ids=label)
+def test_the_law(loop: str, strategy: Strategy) -> None:
+    anyio.run(cancellation.check, bench(strategy, loop), backend=loop)
 
 
 async def leave_after_one(s: Search) -> list[Node]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import anyio
 import pytest
 
 from tests.laws.benches import bench
@@ -14,6 +15,6 @@ if TYPE_CHECKING:
     from tts.protocols import Strategy
 
 
-@pytest.mark.parametrize(("anyio_backend", "strategy"), CASES, indirect=["anyio_backend"], ids=label)
-async def test_the_law(strategy: Strategy, anyio_backend_name: str) -> None:
-    await answers.check(bench(strategy, anyio_backend_name))
+@pytest.mark.parametrize(("loop", "strategy"), CASES, ids=label)
+def test_the_law(loop: str, strategy: Strategy) -> None:
+    anyio.run(answers.check, bench(strategy, loop), backend=loop)

@@ -28,7 +28,7 @@ SAMPLINGS = (
 async def check(bench: Bench) -> None:
     """Under narrow caps, few steps, stops, odd delimiters and empty steps."""
     for sampling in SAMPLINGS:
-        for script in (tree_script(), halting_script):
+        for script in (halting_script, tree_script())[: 1 + bench.thorough]:
             told_by_engine(await bench.run(Conditions(sampling=sampling, script=script)))
 
 

@@ -189,8 +189,8 @@ class Trial:
 
     def _observe(self, event: Event) -> None:
         self.events.append(event)
-        ledger = self._probe.ledger
-        if ledger is not None and event.kind in ("batch", "node"):
+        ledger = self._probe.ledger if event.kind in ("batch", "node") else None
+        if ledger is not None:
             for name in WATCHED:
                 amount = getattr(ledger.spent, name) + getattr(ledger.held, name)
                 self.peaks[name] = max(self.peaks[name], amount)
