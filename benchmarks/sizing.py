@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     from tts.benchmarks.configuration import Contender
     from tts.protocols import Strategy
 
-USUAL_SIZE = "n"
-SIZES = {"beam": "width", "a_star": "expansion"}
-"""The parameter that says how much of a strategy there is, where it is not `n`."""
 SPENT = {
     "tokens": "generated",
     "samples": "samples",
@@ -82,10 +79,11 @@ def size_parameter(contender: Contender, budget: Budget) -> str | None:
     Raises:
         UnknownNameError: The strategy has no such parameter.
     """
-    fields = registry.find("strategy", contender.strategy).model_fields
+    kind = registry.find("strategy", contender.strategy)
+    fields = kind.model_fields
     if contender.size is not None and contender.size not in fields:
         raise UnknownNameError(f"parameter of {contender.strategy}", contender.size, fields)
-    name = contender.size or SIZES.get(contender.strategy, USUAL_SIZE)
+    name = contender.size or kind.scales_with
     sizes = any(getattr(budget, limit) is not None for limit in SPENT)
     return name if sizes and name in fields and name not in contender.parameters else None
 

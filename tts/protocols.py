@@ -283,9 +283,13 @@ class Needs:
 
 
 class Strategy(Frozen):
-    """Base of every strategy. Parameters are fields; what a search needs to remember is local to `search`."""
+    """Base of every strategy. Parameters are fields; what a search needs to remember is local to `search`.
+
+    `scales_with` names the parameter that says how much of it there is, by which the harness fits it to a budget.
+    """
 
     name: ClassVar[str]
+    scales_with: ClassVar[str] = "n"
 
     @property
     def needs(self) -> Needs:

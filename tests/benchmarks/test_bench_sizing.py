@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tts import registry
 from tts.benchmarks.configuration import Contender
 from tts.benchmarks.pilot import FIRST, measure_spending
-from tts.benchmarks.sizing import SIZES, SPENT, USUAL_SIZE, next_size, resized, size_parameter
+from tts.benchmarks.sizing import SPENT, next_size, resized, size_parameter
 from tts.budget import Budget
 from tts.errors import ParameterError
 from tts.outcome import Ended
@@ -43,7 +43,7 @@ async def test_strategies_spend_a_budget_in_tokens_on_average(bench: Bench, name
     assert generated(results, name) == pytest.approx(1500, rel=0.25)
     assert {record.ended for record in results.records} == {Ended.DONE}
     cell = results.cells[0]
-    assert cell.sized is not None and cell.sized.parameter == SIZES.get(name, USUAL_SIZE)
+    assert cell.sized is not None and cell.sized.parameter == registry.find("strategy", name).scales_with
     assert cell.parameters[cell.sized.parameter] == cell.given[cell.sized.parameter] == cell.sized.value
     assert cell.limits == Budget()
 
@@ -203,4 +203,5 @@ def test_every_limit_but_seconds_can_size_a_strategy() -> None:
 
 def test_the_usual_sizes_are_parameters() -> None:
     for name in NAMES:
-        assert SIZES.get(name, USUAL_SIZE) in registry.find("strategy", name).model_fields
+        kind = registry.find("strategy", name)
+        assert kind.scales_with in kind.model_fields

@@ -67,6 +67,7 @@ class AStar(Strategy):
     """
 
     name: ClassVar[str] = "a_star"
+    scales_with: ClassVar[str] = "expansion"
 
     expansion: int = Field(default=4, ge=1, le=4096, description="next steps drawn of the path that is popped (k)")
     parallel: int = Field(default=1, ge=1, le=4096, description="paths expanded at a time; 1 is the published search")

@@ -37,6 +37,7 @@ class Beam(Strategy):
     """
 
     name: ClassVar[str] = "beam"
+    scales_with: ClassVar[str] = "width"
 
     width: int = Field(default=4, ge=1, le=4096, description="paths kept at each level (N / M)")
     expansion: int = Field(default=4, ge=1, le=4096, description="next steps drawn of each (M)")
