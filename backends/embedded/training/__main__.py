@@ -92,8 +92,12 @@ def _sample(file: Path, count: int, steps: int | None, slip_share: float, seed: 
 def _arguments() -> Namespace:
     parser = ArgumentParser(prog="python -m tts.backends.embedded.training")
     parser.add_argument("--work", type=Path, required=True, help="folder of everything that the stages write")
-    parser.add_argument("stages", nargs="*", choices=[*STAGES], help="stages to run; all of them when none is named")
-    return parser.parse_args()
+    parser.add_argument("stages", nargs="*", metavar="STAGE", help=f"of {', '.join(STAGES)}; all when none is named")
+    arguments = parser.parse_args()
+    unknown = [stage for stage in arguments.stages if stage not in STAGES]
+    if unknown:
+        parser.error(f"no stage {unknown[0]!r}; one of {', '.join(STAGES)}")
+    return arguments
 
 
 def main() -> None:
