@@ -9,12 +9,15 @@ from array import array
 from typing import TYPE_CHECKING, ClassVar
 
 import tts
-from tts.protocols import Capabilities, GenerationRequest, Sink
+from tts.protocols import Capabilities
 from tts.selection import Answer, best
 from tts.types import Completion, Finish, Message, Prompt
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from tts.graph import Node
+    from tts.protocols import GenerationRequest, Sink
 
 STEP_TOKENS = 60
 STEP_TEXT = "a step of some sixty tokens, each of them about four letters " * 4
@@ -44,48 +47,49 @@ class InstantGenerator:
         """Nothing to release."""
 
 
-class WideTree(tts.Strategy):
-    """Ten levels; at each, four children of the first `width` nodes."""
+class Thicket(tts.Strategy):
+    """Beams one after another in one graph: ten levels each, four children of the first 25 nodes of a level."""
 
-    name: ClassVar[str] = "wide_tree"
+    name: ClassVar[str] = "thicket"
 
-    width: int
-    levels: int = 10
+    beams: int
 
     async def search(self, s: tts.Search) -> Answer:
         """Grow."""
-        live = [s.root]
-        for _ in range(self.levels):
-            live = (await s.expand(live, 4))[: self.width]
+        live: list[Node] = []
+        for _ in range(self.beams):
+            live = [s.root]
+            for _ in range(10):
+                live = (await s.expand(live, 4))[:25]
         return best(live)
 
 
-def grow(width: int) -> tts.Outcome:
-    """Search a tree of about 40 * width nodes."""
+def grow(beams: int) -> tts.Outcome:
+    """Search a graph of about 800 nodes a beam."""
     sampling = tts.Sampling(max_tokens=10**9)
-    return tts.solve_sync("?", strategy=WideTree(width=width), generator=InstantGenerator(), sampling=sampling)
+    return tts.solve_sync("?", strategy=Thicket(beams=beams), generator=InstantGenerator(), sampling=sampling)
 
 
-def rate(width: int, repeats: int = 3) -> tuple[int, float]:
+def rate(beams: int, repeats: int = 3) -> tuple[int, float]:
     """Return how many nodes there are, and the best of some measurements of nodes a CPU second."""
     rates = []
     nodes = 0
     for _ in range(repeats):
         gc.collect()
         started = time.process_time()
-        outcome = grow(width)
+        outcome = grow(beams)
         spent = time.process_time() - started
         nodes = len(outcome.graph or ())
         rates.append(nodes / spent)
     return nodes, max(rates)
 
 
-def bytes_per_node(width: int = 250) -> float:
+def bytes_per_node(beams: int = 10) -> float:
     """Return traced memory that a finished graph keeps, over its nodes."""
     gc.collect()
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
-    outcome = grow(width)
+    outcome = grow(beams)
     kept = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
     return kept / len(outcome.graph or ())
@@ -93,11 +97,11 @@ def bytes_per_node(width: int = 250) -> float:
 
 def main() -> None:
     """Print the figures."""
-    grow(10)
+    grow(1)
     print("nodes      nodes a CPU second   relative cost of a node")
     first: float | None = None
-    for width in (30, 250, 5500):
-        nodes, speed = rate(width)
+    for beams in (1, 12, 125):
+        nodes, speed = rate(beams)
         first = first or speed
         print(f"{nodes:<10} {speed:<20.0f} {first / speed:.2f}")
     print(f"bytes a node of {STEP_TOKENS} tokens with log-probabilities: {bytes_per_node():.0f}")
