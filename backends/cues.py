@@ -48,6 +48,31 @@ def end_of(cues: Sequence[Cue]) -> int:
     return end
 
 
+def split_verdict(cues: list[Cue], place: int, count: int) -> bool:
+    """Divide the judging at a place, and its verdict, into one of its first `count` paths and one of the others.
+
+    In the recorded search the scoring may have begun late enough to take in what arrived after another batch was drawn.
+    A replay waits for that batch, and the scoring begins meanwhile with what is there. The first part bears all tokens.
+    """
+    judging = cues[place]
+    keys = judging["keys"]
+    names = {"verified", "verdicts"}
+    ends = [i for i in range(place, len(cues)) if cues[i]["event"] in names and cues[i]["keys"][:1] == keys[:1]][:2]
+    if {cues[i]["event"] for i in ends} != names:
+        return False
+    verified, verdicts = (cues[i] for i in ends)
+    first, rest = keys[:count], keys[count:]
+    cues[ends[0]] = {**verified, "keys": rest, "calls": len(rest), "tokens": 0}
+    cues[ends[1]] = {**verdicts, "keys": rest, "values": verdicts["values"][count:]}
+    cues[place : place + 1] = [
+        {**judging, "keys": first},
+        {**verified, "keys": first, "calls": count},
+        {**verdicts, "keys": first, "values": verdicts["values"][:count]},
+        {**judging, "keys": rest},
+    ]
+    return True
+
+
 def all_started(cues: Sequence[Cue]) -> bool:
     """Whether every child that was planned was asked for; some may have waited for others to the end."""
     requests = [cue for cue in cues if cue["event"] == "request"]

@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.lowlevel
 
-from tts.backends.cues import SETTLING, Cue, all_started, child_key, completion_of, end_of, name_of, path_texts
+from tts.backends.cues import (
+    SETTLING,
+    Cue,
+    all_started,
+    child_key,
+    completion_of,
+    end_of,
+    name_of,
+    path_texts,
+    split_verdict,
+)
 from tts.errors import BackendError, TransientError, VerifierError
 from tts.protocols import GenerationRequest, PathScore
 from tts.types import Completion, Finish
@@ -283,9 +293,14 @@ class Playback:
     def _perform_judging(self, cue: Cue) -> bool:
         if not self.judged:
             return True
-        waiting = self._calls[tuple(self._texts[key] for key in cue["keys"])]
+        texts = tuple(self._texts[key] for key in cue["keys"])
+        waiting = self._calls[texts]
         if not waiting:
-            return False
+            begun = next((asked for asked in self._calls if self._calls[asked] and asked == texts[: len(asked)]), None)
+            if begun is None or not split_verdict(self._cues, self._next, len(begun)):
+                return False
+            self._end = end_of(self._cues)
+            return self._perform_judging(self._cues[self._next])
         self._judging[cue["keys"][0]] = waiting.popleft()
         return True
 

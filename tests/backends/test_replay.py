@@ -10,6 +10,7 @@ import pytest
 
 import tts
 from tts import registry
+from tts.backends.cues import split_verdict
 from tts.backends.replay import Replay
 from tts.errors import BackendError, NeedsError, ProblemError, TransientError, VerifierError
 from tts.fakes import FakeClock, ScriptedGenerator, ScriptedVerifier, paced, shuffled, tree_script
@@ -112,12 +113,15 @@ async def check(path: Path, recorded: tts.Outcome, trace: SearchTrace) -> None:
 
 
 def told(trace: SearchTrace) -> Counter[str]:
-    """What was told but for when; the search's own tasks may take turns otherwise."""
-    return Counter(
-        json.dumps({name: value for name, value in event.items() if name != "seconds"})
-        for event in trace.events
-        if event["event"] != "end"
-    )
+    """What was told but for when; the search's own tasks may take turns otherwise, and judge path by path."""
+    counted: Counter[str] = Counter()
+    for event in trace.events:
+        if event["event"] in ("judging", "verdicts"):
+            values = event.get("values", [None] * len(event["keys"]))
+            counted.update(f"{event['event']} {key} {value}" for key, value in zip(event["keys"], values, strict=True))
+        elif event["event"] not in ("end", "verified"):
+            counted[json.dumps({name: value for name, value in event.items() if name != "seconds"})] += 1
+    return counted
 
 
 @pytest.mark.parametrize("schedule", range(4))
@@ -243,3 +247,25 @@ async def test_replay_without_its_observer_and_clock_still_gives_the_answer(tmp_
     replay = Replay(trace)
     replayed = await tts.solve(trace.problem, generator=replay.generator, verifier=replay.verifier(), **trace.options())
     assert nodes_of(replayed) == nodes_of(recorded)
+
+
+def test_a_verdict_on_two_paths_is_divided_where_only_the_first_is_asked_about() -> None:
+    cues: list[dict[str, Any]] = [
+        {"event": "judging", "keys": ["1", "4"]},
+        {"event": "node", "key": "5"},
+        {"event": "verified", "keys": ["1", "4"], "calls": 2, "tokens": 30},
+        {"event": "verdicts", "keys": ["1", "4"], "values": [[0.1], [0.4]]},
+    ]
+    whole = [dict(cue) for cue in cues]
+    assert not split_verdict(whole[:2], 0, 1), "it never came"
+    assert split_verdict(cues, 0, 1)
+    assert [(cue["event"], cue.get("keys"), cue.get("tokens"), cue.get("values")) for cue in cues] == [
+        ("judging", ["1"], None, None),
+        ("verified", ["1"], 30, None),
+        ("verdicts", ["1"], None, [[0.1]]),
+        ("judging", ["4"], None, None),
+        ("node", None, None, None),
+        ("verified", ["4"], 0, None),
+        ("verdicts", ["4"], None, [[0.4]]),
+    ]
+    assert [cue["calls"] for cue in cues if cue["event"] == "verified"] == [1, 1]
