@@ -109,10 +109,8 @@ def escapes_structure_or_seeds(source: Source) -> Iterator[str]:
 def is_long(source: Source) -> Iterator[str]:
     if source.lines > 350:
         yield f"{source.lines} lines"
-    for node in ast.walk(source.tree):
-        is_function = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
-        if is_function and (node.end_lineno or node.lineno) - node.lineno >= 60:
-            yield node.name
+    functions = [node for node in ast.walk(source.tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
+    yield from (node.name for node in functions if (node.end_lineno or 0) - node.lineno >= 60)
 
 
 def explains_nothing(source: Source) -> Iterator[str]:

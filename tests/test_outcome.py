@@ -14,7 +14,7 @@ from tts.fakes import GENERATES, JUDGES, ScriptedGenerator, shuffled, tree_scrip
 from tts.graph import Status
 from tts.laws import Conditions
 from tts.outcome import Ended, Outcome, candidates_of, fallback_answer, support_of
-from tts.selection import best
+from tts.selection import Answer, best
 from tts.types import Sampling
 from tts.voting import vote
 
@@ -28,6 +28,7 @@ def test_support_is_the_share_of_readable_answers_that_agree() -> None:
     assert support_of(vote(graph[1:])) == pytest.approx(2 / 3)
     assert support_of(best([])) is None
     assert support_of(best(graph[4:5])) is None
+    assert support_of(Answer(graph[1], ())) is None, "a strategy that names no candidates"
 
 
 def test_candidates_say_what_spoke_for_them() -> None:

@@ -214,12 +214,14 @@ class Arrivals:
         self._wake()
 
     def _settle(self) -> None:
+        # What scoring holds goes first: the scoring that was aborted is charged already.
+        for group in self._groups:
+            for _ in range(group.unscored):
+                self._ledger.release(group.score_cost or Amounts())
         for group in self._groups:
             for place, child in enumerate(group.children):
                 if child is None:
                     self._sampler.settle(group, place)
-            for _ in range(group.unscored):
-                self._ledger.release(group.score_cost or Amounts())
         # After a child's failure there is no consumed graph to keep apart: whatever has come may be answered from.
         if not self._failed:
             left = [node for _, node in self._unscored]

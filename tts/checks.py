@@ -150,8 +150,8 @@ class _Engine:
         marks = {Finish.DELIMITER: request.delimiters, Finish.STOP: request.sampling.stops}.get(finish)
         if marks is not None:
             require("G2", completion.text.endswith(marks), f"a {finish} is no part of the text", text=completion.text)
-        require("G3", finish is not Finish.LENGTH or tokens == cap, "LENGTH before the cap", tokens=tokens, cap=cap)
         require("G4", 0 <= tokens <= cap, "tokens above the cap", tokens=tokens, cap=cap)
+        require("G3", finish is not Finish.LENGTH or tokens == cap, "LENGTH before the cap", tokens=tokens, cap=cap)
         require("G4", finish is not Finish.EOS or tokens > 0, "the end of sequence is not counted", tokens=tokens)
         for name, able in (("token_ids", self.able.token_ids), ("logprobs", self.able.logprobs)):
             given = getattr(completion, name)

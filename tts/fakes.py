@@ -43,10 +43,13 @@ def paced(clock: Clock, seconds: float = 1.0) -> Schedule:
 
 
 def shuffled(seed: int, longest: int = 7) -> Schedule:
-    """Return a schedule under which children finish in an order that `seed` picks."""
+    """Return a schedule under which children are of unlike speed, so that they finish in an order that `seed` picks."""
+    pauses: dict[int, int] = {}
 
     async def wait(child: int, tokens: int) -> None:
-        for _ in range(derive(seed, child, tokens) % (longest + 1)):
+        if child not in pauses:
+            pauses[child] = 1 + derive(seed, child) % longest
+        for _ in range(pauses[child]):
             await anyio.lowlevel.checkpoint()
 
     return wait

@@ -129,4 +129,4 @@ def support_of(answer: Answer) -> float | None:
     if answer.chosen is None or answer.chosen.answer_key is None:
         return None
     keys = [entry.node.answer_key for entry in answer.ranking if entry.node.answer_key is not None]
-    return keys.count(answer.chosen.answer_key) / len(keys)
+    return keys.count(answer.chosen.answer_key) / len(keys) if keys else None

@@ -60,7 +60,7 @@ class EarlyStop(Strategy):
 
     name: ClassVar[str] = "early_stop"
 
-    n: int = 5
+    n: int = 8
     take: int = 2
     whole: bool = False
 

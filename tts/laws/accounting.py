@@ -28,7 +28,7 @@ async def check(bench: Bench) -> None:
     for conditions in (
         Conditions(script=halting_script, schedule=shuffled(2)),
         Conditions(faults=fault_at(0, 2, 3), schedule=shuffled(2)),
-        Conditions(able=dim, report_every=5, schedule=shuffled(2)),
+        Conditions(able=dim, report_every=50, schedule=shuffled(1)),
     ):
         charged_once(await bench.run(conditions))
 

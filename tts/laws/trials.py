@@ -77,6 +77,7 @@ def honest(replies: list[PathScore]) -> list[PathScore]:
 class Conditions:
     """What a strategy is run under; the fields of the scripted backends and of `solve`."""
 
+    question: str = "What is it?"
     budget: Budget = field(default_factory=Budget)
     schedule: Schedule = at_once
     judging: Schedule = at_once
@@ -182,7 +183,7 @@ class Trial:
         setup = await prepare(options)
         self.limiter = setup.limiter
         try:
-            self.outcome, self.error = await solve_prepared(setup, "What is it?")
+            self.outcome, self.error = await solve_prepared(setup, c.question)
         finally:
             await setup.aclose()
         return self
