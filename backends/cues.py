@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 Cue = dict[str, Any]
 """An event of the trace in which a backend, the clock or the budget had a part."""
 
-FINISH = {"finished": Finish.EOS, "open": Finish.DELIMITER}
-"""By a node's status, a finish that gives it again; every other status comes of a cap or of an empty step."""
 SETTLING = ("node", "status", "verified")
 """What is told when a search leaves a block."""
 
@@ -85,7 +83,7 @@ def completion_of(cue: Cue) -> Completion:
     """Return what the generator delivered as this node."""
     return Completion(
         text=cue["text"],
-        finish=FINISH.get(cue["status"], Finish.LENGTH),
+        finish=Finish(cue["finish"]),
         tokens=cue["tokens"],
         token_ids=array("i", cue["token_ids"]) if "token_ids" in cue else None,
         logprobs=array("f", cue["logprobs"]) if "logprobs" in cue else None,

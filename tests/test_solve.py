@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 import trio
@@ -18,6 +18,7 @@ from tts.errors import (
     ParameterError,
     ProblemError,
     RuntimeSupportError,
+    StrategyError,
     TTSError,
     UnknownNameError,
     UsageError,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from tts.graph import Node
     from tts.protocols import Capabilities
     from tts.search import Search
+    from tts.selection import Answer
 
 SAMPLING = Sampling(max_tokens=120, step_tokens=60)
 
@@ -159,12 +161,71 @@ async def test_a_broken_verifier_leaves_the_samples_in_the_outcome() -> None:
     assert len(raised.value.outcome.candidates) == 16
 
 
-async def test_a_bug_in_a_strategy_comes_out_as_itself() -> None:
+async def test_a_bug_in_a_strategy_is_told_as_the_strategys() -> None:
     async def body(s: Search) -> list[Node]:
         raise ZeroDivisionError("a bug")
 
-    with pytest.raises(ZeroDivisionError, match="a bug"):
+    with pytest.raises(StrategyError, match="ZeroDivisionError: a bug") as caught:
         await tts.solve("What is it?", generator=scripted(), strategy=freely(body))
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+    assert caught.value.outcome is not None
+
+
+async def test_a_search_that_loops_over_empty_batches_is_ended() -> None:
+    async def body(s: Search) -> list[Node]:
+        while True:
+            await s.expand(s.root, whole=True)
+
+    with pytest.raises(StrategyError, match="empty batches"):
+        await tts.solve("What is it?", generator=scripted(), strategy=freely(body), budget=tts.Budget(samples=2))
+
+
+async def test_what_a_foreign_backend_raises_is_told_as_its_own() -> None:
+    generator = ScriptedGenerator(tree_script(), faults=lambda call: RuntimeError("engine died"))
+    with pytest.raises(BackendError, match="generator scripted failed: RuntimeError: engine died"):
+        await tts.solve("What is it?", generator=generator)
+
+    def broken(text: str) -> float:
+        raise ZeroDivisionError("no")
+
+    with pytest.raises(VerifierError, match="verifier scripted failed: ZeroDivisionError: no") as caught:
+        await tts.solve("What is it?", generator=scripted(), verifier=ScriptedVerifier(value=broken))
+    assert caught.value.outcome is not None and caught.value.outcome.usage.generated > 0
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("seed", "x"),
+        ("seed", 1.5),
+        ("budget", 4096),
+        ("sampling", {}),
+        ("generator", 3),
+        ("verifier", object()),
+        ("system", 3),
+    ],
+)
+async def test_options_of_a_wrong_kind_are_refused_before_anything_is_spent(option: str, value: object) -> None:
+    generator = scripted()
+    with pytest.raises(ParameterError, match=option):
+        await tts.solve("What is it?", **{"generator": generator, option: value})  # type: ignore[arg-type]
+    assert generator.calls == []
+
+
+async def test_a_budget_may_be_written() -> None:
+    outcome = await tts.solve("What is it?", generator=scripted(), budget="3samples")
+    assert outcome.usage.samples == 3
+
+
+async def test_a_strategy_that_returns_something_else_is_told_so() -> None:
+    class Careless(tts.Strategy):
+        name: ClassVar[str] = "careless"
+
+        async def search(self, s: Search) -> Answer:
+            return s.root  # type: ignore[return-value]
+
+    with pytest.raises(StrategyError, match="instead of an Answer"):
+        await tts.solve("What is it?", generator=scripted(), strategy=Careless())
 
 
 async def test_the_suggested_system_prompt_is_used_unless_there_is_another() -> None:

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal, Self
 
 import anyio
+import anyio.lowlevel
 
 from tts.batch import Group
 from tts.budget import Amounts
@@ -78,6 +79,8 @@ class Arrivals:
         )
 
     async def __aenter__(self) -> Self:
+        # An empty batch lets the event loop run too, so that whatever loops over such can be cancelled.
+        await anyio.lowlevel.checkpoint()
         await self._tasks.__aenter__()
         self._begin()
         return self
@@ -86,7 +89,8 @@ class Arrivals:
         """Draw `n` more children of each node in this block: at once, or when there is room in the budget again."""
         for node, count in wanted_children(nodes, n).items():
             self._rest[node] = self._rest.get(node, 0) + count
-        if not self.waiting_for_room:
+        # In key order, what has room must not hang on what happens to have come: the next wave is planned at its end.
+        if not self.waiting_for_room and (self._order == "arrival" or not (self._requests or self._unscored)):
             self._begin()
 
     @property
@@ -132,7 +136,7 @@ class Arrivals:
     async def reach(self, tokens: int) -> None:
         """Wait until every child in flight is known to have more than `tokens` tokens, or has come."""
         while any(
-            child is None and (seen or 0) <= tokens
+            child is None and group.thought() + (seen or 0) <= tokens
             for group in self._groups
             if not group.dropped
             for child, seen in zip(group.children, group.observed, strict=True)
@@ -150,8 +154,9 @@ class Arrivals:
 
     def discard(self, nodes: Iterable[Node]) -> None:
         """Mark children that were read as not consumed, where only timing decided that they were read."""
-        for node in nodes:
-            self._discard(node)
+        for child in nodes:
+            for node in child.segment():
+                self._discard(node)
 
     def _next_ready(self) -> tuple[Group, Node] | None:
         if self._order == "arrival":
@@ -226,6 +231,10 @@ class Arrivals:
         if not self._failed:
             left = [node for _, node in self._unscored]
             self.discard(left if self._drain else [*left, *self.drained()])
+            for group in self._groups:
+                if group.origin is not group.parent and group.children[0] is None:
+                    for node in group.thinking():
+                        self._discard(node)
 
     def _discard(self, node: Node) -> None:
         node.status = Status.DISCARDED

@@ -22,12 +22,14 @@ class Group:
     """Children of one parent, drawn in one request (and, after a fault, in requests for those still missing).
 
     `observed` counts the tokens seen of each child in flight or here; None where it has not been asked for. `empty`
-    holds the second seed of each child that said nothing at first.
+    holds, for each child that said nothing at first, its second seed and what the first attempt took. `allowed` is the
+    cap of the request under way, less than `cap` where thinking ends earlier. `origin` is the node whose children were
+    asked for, the parent unless the group goes on after thinking.
     """
 
     __slots__ = (
-        "cap", "children", "cost", "count", "dropped", "empty", "first",
-        "observed", "parent", "sampling", "score_cost", "seed", "stands_for", "start", "unscored", "whole",
+        "allowed", "cap", "children", "cost", "count", "dropped", "empty", "first",
+        "observed", "origin", "parent", "sampling", "score_cost", "seed", "stands_for", "start", "unscored", "whole",
     )  # fmt: skip
 
     def __init__(
@@ -56,18 +58,37 @@ class Group:
         self.whole = whole
         self.stands_for = stands_for
         self.start = 0
+        self.allowed = cap
+        self.origin = parent
         self.dropped = False
         self.observed: list[int | None] = [None] * count
         self.children: list[Node | None] = [None] * count
-        self.empty: dict[int, int] = {}
+        self.empty: dict[int, tuple[int, int]] = {}
 
     def key(self, place: int) -> Key:
         """Return the key of the child at a place; of the child that it stands for, where it goes on after thinking."""
         return self.stands_for or (*self.parent.key, self.first + place)
 
+    def thinks(self, tokens: int) -> bool:
+        """Whether so many tokens, cut off, are the end of thinking rather than of the path."""
+        return tokens == self.allowed < self.cap - max((spent for _, spent in self.empty.values()), default=0)
+
+    def thought(self) -> int:
+        """Return the tokens sampled before this group, where it goes on after thinking."""
+        return sum(node.tokens for node in self.thinking())
+
+    def thinking(self) -> list[Node]:
+        """Return the nodes between origin and parent."""
+        nodes: list[Node] = []
+        node: Node | None = self.parent
+        while node is not None and node is not self.origin:
+            nodes.append(node)
+            node = node.parent
+        return nodes
+
     def seed_of(self, place: int) -> int:
         """Return the seed with which the child at a place is drawn."""
-        return self.empty.get(place, self.seed + place)
+        return self.empty[place][0] if place in self.empty else self.seed + place
 
     def missing_runs(self) -> Iterator[tuple[int, int]]:
         """Yield (first place, count) of each unbroken run of children still to come."""
@@ -85,6 +106,8 @@ def make_node(run: Run, group: Group, place: int, completion: Completion) -> Nod
     """Build the child, with the status that its finish reason and the path's caps give it."""
     node = Node(run.graph, group.parent, group.first + place, completion.text, Origin.SAMPLED)
     node.seed = group.seed_of(place)
+    node.drawn_from = group.origin
+    node.finish = completion.finish
     node.tokens = completion.tokens
     node.path_tokens += completion.tokens
     node.token_ids = completion.token_ids

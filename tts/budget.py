@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, ValidatorFunctionWrapHandler, field_validator
 
 from tts.errors import BudgetError
 from tts.types import Frozen
@@ -57,13 +56,13 @@ class Budget(Frozen):
     dollars: float | None = Field(default=None, description="needs prices in the backends' capabilities")
     flops: float | None = Field(default=None, description="needs operations per token in the capabilities")
 
-    @model_validator(mode="before")
+    @field_validator("*", mode="wrap")
     @classmethod
-    def _are_positive_and_finite(cls, limits: object) -> object:
-        for name, value in limits.items() if isinstance(limits, Mapping) else ():
-            if isinstance(value, (int, float)) and not 0 < value < LARGEST:
-                raise BudgetError(f"budget: {name} is {value}; a limit is positive and finite, or left out")
-        return limits
+    def _is_positive_and_finite(cls, given: object, read: ValidatorFunctionWrapHandler, info: ValidationInfo) -> object:
+        number = given if isinstance(given, (int, float)) else read(given)
+        if number is not None and not 0 < number < LARGEST:
+            raise BudgetError(f"budget: {info.field_name} is {number}; a limit is positive and finite, or left out")
+        return read(given)
 
     @classmethod
     def parse(cls, text: str) -> Budget:

@@ -12,6 +12,7 @@ TTSError
 ├── BackendError                an engine failed
 │   ├── TransientError          may work when tried again
 │   └── EngineDeadError         will not work again in this process
+├── StrategyError               a strategy failed
 ├── VerifierError               a verifier failed
 │   ├── ScoreCountError         too few or too many scores
 │   └── ScoreValueError         a score that is not a probability
@@ -100,6 +101,10 @@ class TransientError(BackendError):
 
 class EngineDeadError(BackendError):
     """Raised when the engine is gone and no request can succeed any more."""
+
+
+class StrategyError(TTSError):
+    """Raised when a strategy's own code failed."""
 
 
 class VerifierError(TTSError):

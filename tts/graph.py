@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import networkx
 
     from tts.protocols import AnswerReader
-    from tts.types import Prompt
+    from tts.types import Finish, Prompt
 
 Key = tuple[int, ...]
 
@@ -50,13 +50,14 @@ class Node:
     """A path's last step, linked to the step before it.
 
     `scores` are the verifier's values for this node's own steps; `score` is the aggregate over its whole path that the
-    strategy asked for, or None before scoring. `arrival` numbers nodes in the order in which they came.
+    strategy asked for, or None before scoring. `drawn_from` is the node whose child was asked for: the parent, unless
+    thinking was ended in between. `finish` is the engine's word on how the text ended, None for text that was given.
+    `arrival` numbers nodes in the order in which they came.
     """
 
     __slots__ = (
-        "arrival", "depth", "digest", "draws", "graph", "key", "logprobs", "origin", "parent", "path_steps",
-        "path_tokens",
-        "score", "scores", "seed", "status", "steps", "text", "token_ids", "tokens",
+        "arrival", "depth", "digest", "drawn_from", "draws", "finish", "graph", "key", "logprobs", "origin", "parent",
+        "path_steps", "path_tokens", "score", "scores", "seed", "status", "steps", "text", "token_ids", "tokens",
     )  # fmt: skip
 
     def __init__(self, graph: SearchGraph, parent: Node | None, draw: int, text: str, origin: Origin) -> None:
@@ -76,6 +77,8 @@ class Node:
         self.scores: tuple[float, ...] = ()
         self.score: float | None = None
         self.draws = 0
+        self.drawn_from = parent
+        self.finish: Finish | None = None
         self.seed: int | None = None
         self.arrival = -1
         # Equal paths share a digest, whatever their keys, so that a verifier judges each once.
@@ -101,6 +104,21 @@ class Node:
             node = node.parent
         nodes.reverse()
         return nodes
+
+    def segment(self) -> list[Node]:
+        """Return the nodes after `drawn_from` up to this one: itself, and what led to it where thinking was ended."""
+        nodes: list[Node] = []
+        node: Node | None = self
+        while node is not None and node is not self.drawn_from:
+            nodes.append(node)
+            node = node.parent
+        nodes.reverse()
+        return nodes
+
+    @property
+    def sampled(self) -> int:
+        """Tokens sampled since the node whose child was asked for."""
+        return sum(node.tokens for node in self.segment())
 
     @property
     def path_text(self) -> str:

@@ -102,31 +102,38 @@ class SolveMany(_Stream[Outcome]):
     async def _solve_in_turn(self, setup: Setup, send: MemoryObjectSendStream[Outcome]) -> None:
         while True:
             try:
-                problem = await self._problems.take()
+                place, problem = await self._problems.take()
             except StopAsyncIteration:
                 return
-            await send.send(await solve_or_refuse(setup, problem))
+            outcome = await solve_or_refuse(setup, problem)
+            await send.send(outcome if outcome.problem else outcome.model_copy(update={"problem": str(place)}))
 
 
 class _Source:
     """Problems taken one at a time by several workers, from any iterable."""
 
     def __init__(self, problems: Iterable[ProblemLike] | AsyncIterable[ProblemLike]) -> None:
+        if isinstance(problems, str | bytes):
+            raise ParameterError("solve_many takes several problems; for one question, use solve or a list of it")
         self._later = aiter(problems) if isinstance(problems, AsyncIterable) else None
         self._now = None if isinstance(problems, AsyncIterable) else iter(problems)
         self._lock = anyio.Lock()
+        self._place = -1
         self.ended = False
 
-    async def take(self) -> ProblemLike:
-        """Return the next problem; raises StopAsyncIteration after the last."""
+    async def take(self) -> tuple[int, ProblemLike]:
+        """Return the next problem and its place, from 0; raises StopAsyncIteration after the last."""
         async with self._lock:
             try:
                 if self.ended:
                     raise StopAsyncIteration
                 if self._later is not None:
-                    return await anext(self._later)
-                assert self._now is not None
-                return next(self._now)
+                    problem = await anext(self._later)
+                else:
+                    assert self._now is not None
+                    problem = next(self._now)
+                self._place += 1
+                return self._place, problem
             except (StopIteration, StopAsyncIteration):
                 self.ended = True
                 raise StopAsyncIteration from None
@@ -162,9 +169,9 @@ def solve_many(
 
     `async with solve_many(problems, ...) as outcomes: async for outcome in outcomes: ...`
 
-    Outcomes come as they finish; `Outcome.problem` is the problem's id. At most `in_flight` problems are searched at a
-    time, and no more are taken from `problems`. A problem that fails gives an outcome that ended in error; the others
-    go on. Leaving the block cancels the rest.
+    Outcomes come as they finish; `Outcome.problem` is the problem's id, or its place in `problems`, from 0. At most
+    `in_flight` problems are searched at a time, and no more are taken from `problems`. A problem that fails gives an
+    outcome that ended in error; the others go on. Leaving the block cancels the rest.
     """
     return SolveMany(problems, in_flight, options)
 

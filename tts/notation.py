@@ -255,6 +255,8 @@ def _check(operators: Sequence[Operator], *, scored: bool) -> None:
     for place, operator in enumerate(operators):
         if isinstance(operator, Choose) and place < len(operators) - 1:
             raise ParameterError(f"{operator.name}() ends a pipeline; {operators[place + 1].name}() cannot follow it")
+        if isinstance(operator, Subtrees) and place:
+            raise ParameterError("subtrees() begins at the root: it comes first, and not inside a loop")
         if _reads_scores(operator) and not scored:
             raise ParameterError(f"{operator.name}() reads scores: put score() before it")
         scored = (scored and not operator.draws) or gives_scores(operator)
@@ -282,6 +284,8 @@ def _body(what: str, body: Pipeline | Operator) -> tuple[Operator, ...]:
     operators = body.operators if isinstance(body, Pipeline) else (body,)
     if not any(op.draws for op in operators):
         raise ParameterError(f"{what}() around operators that draw nothing would never end")
+    if what == "loop" and any(isinstance(op, Subtrees) for op in operators):
+        raise ParameterError("subtrees() begins at the root: a loop around it would never end")
     if any(isinstance(op, Choose) for op in operators):
         raise ParameterError(f"{what}() goes on: put best() or vote() behind it, not inside")
     return operators

@@ -84,6 +84,7 @@ class Run:
     retry: Retry = field(default_factory=Retry)
     observers: Sequence[Callable[[Event], None]] = ()
     counts: Counts = field(default_factory=Counts)
+    verifiers: dict[int, Verifier] = field(default_factory=dict)
 
     def emit(self, kind: str, **data: object) -> None:
         """Tell every observer; callers on hot paths ask `observers` first."""
@@ -125,7 +126,8 @@ def describe(node: Node) -> dict[str, object]:
     """Return a node as JSON values, for events."""
     data: dict[str, object] = {
         "key": format_key(node.key), "status": node.status.value, "origin": node.origin.value, "text": node.text,
-        "tokens": node.tokens, "steps": node.steps, "seed": node.seed, "arrival": node.arrival,
+        "tokens": node.tokens, "steps": node.steps, "finish": node.finish and node.finish.value, "seed": node.seed,
+        "arrival": node.arrival,
     }  # fmt: skip
     if node.token_ids is not None:
         data["token_ids"] = node.token_ids.tolist()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from tts.batch import Group, GroupSink, is_empty, make_node
+from tts.boundary import typed_errors
 from tts.errors import BackendError, TransientError
 from tts.graph import Key, Node, Origin, Status, format_key
 from tts.protocols import SEED_BLOCK, GenerationRequest
@@ -68,17 +69,20 @@ class Sampler:
         if (missing := next(group.missing_runs(), None)) is not None:
             name = self._run.generator.capabilities.name
             raise BackendError(f"generator {name} returned without child {missing[0]} of {group.count}")
-        for place in [place for place in group.empty if group.children[place] is None]:
-            await self._redraw(group, place)
+        for place, (_, spent) in list(group.empty.items()):
+            if group.children[place] is None:
+                await self._redraw(group, place, spent)
 
-    async def _redraw(self, group: Group, place: int) -> None:
-        if self._ledger.overdrawn():
+    async def _redraw(self, group: Group, place: int, spent: int) -> None:
+        # Within the child's own hold of tokens, so that whether there is room does not hang on what else has come.
+        if spent >= group.cap or self._ledger.overdrawn():
             self._take(group, place, Completion("", Finish.LENGTH, 0), Status.DEAD)
         else:
-            await self._ask(group, place, 1)
+            await self._ask(group, place, 1, spent)
 
-    async def _ask(self, group: Group, offset: int, count: int) -> None:
+    async def _ask(self, group: Group, offset: int, count: int, spent: int = 0) -> None:
         run, seed = self._run, group.seed_of(offset)
+        group.allowed = allowed_tokens(run, group.parent, group.cap - spent, whole=group.whole)
         group.observed[offset : offset + count] = [0] * count
         if run.observers:
             run.emit("request", parent=format_key(group.parent.key), first=group.first + offset, count=count, seed=seed)
@@ -90,13 +94,15 @@ class Sampler:
             token_ids=[token for node in path for token in node.token_ids or ()] if known else (),
             count=count,
             seed=seed,
-            max_tokens=allowed_tokens(run, group.parent, group.cap),
+            max_tokens=group.allowed,
             delimiters=() if group.whole else run.sampling.delimiters,
             sampling=group.sampling,
             logprobs=run.logprobs,
             cancellable=self._cancellable,
         )
-        await run.generator.generate(request, GroupSink(run, self._ledger, group, offset, self._deliver, self._wake))
+        sink = GroupSink(run, self._ledger, group, offset, self._deliver, self._wake)
+        with typed_errors(BackendError, f"generator {run.generator.capabilities.name}"):
+            await run.generator.generate(request, sink)
 
     def _may_retry(self, group: Group) -> bool:
         for place, tokens in enumerate(group.observed):
@@ -111,7 +117,9 @@ class Sampler:
 
     def _charge_failure(self, group: Group, place: int, tokens: int, reason: Literal["fault", "empty"]) -> None:
         group.observed[place] = None
-        self._charge(tokens)
+        self._charge(tokens, group.cost.samples)
+        if reason == "fault" and not self._run.generator.capabilities.exact_cancellation:
+            self._ledger.unobserved += group.allowed - tokens
         self._run.counts.failed += tokens
         if self._run.observers:
             self._run.emit("failed", key=format_key(group.key(place)), tokens=tokens, reason=reason)
@@ -125,7 +133,8 @@ class Sampler:
         status = None
         if is_empty(completion, self._run.sampling):
             if place not in group.empty:
-                group.empty[place] = derive(group.seed, place, "again") // SEED_BLOCK * SEED_BLOCK
+                seed = derive(group.seed, place, "again") // SEED_BLOCK * SEED_BLOCK
+                group.empty[place] = (seed, completion.tokens)
                 self._charge_failure(group, place, completion.tokens, "empty")
                 return
             status = Status.DEAD
@@ -134,7 +143,7 @@ class Sampler:
     def _take(self, group: Group, place: int, completion: Completion, status: Status | None) -> None:
         run = self._run
         node = make_node(run, group, place, completion)
-        thought_out = completion.finish is Finish.LENGTH and completion.tokens < group.cap and status is None
+        thought_out = status is None and completion.finish is Finish.LENGTH and group.thinks(completion.tokens)
         node.status = Status.OPEN if thought_out else status or node.status
         group.children[place] = node
         self._ledger.release(group.cost)
@@ -147,13 +156,15 @@ class Sampler:
             self._hand_over(group, node)
 
     def _end_thinking(self, group: Group, node: Node) -> None:
-        cost = self._run.sampling_cost(group.cap - node.tokens if group.whole else 0)
+        left = group.cap - node.tokens if group.whole else 0
+        cost = self._run.sampling_cost(left, computed=(self._run.prompt_length + node.path_tokens) if left else 0)
         self._ledger.hold(cost)
         after = Group(
             node, 0, 1, seed=0, cap=cost.tokens, cost=cost, score_cost=group.score_cost, sampling=group.sampling,
             whole=True, stands_for=group.key(0) if group.stands_for else node.key,
         )  # fmt: skip
         after.start = group.start + node.tokens
+        after.origin = group.origin
         group.unscored -= after.unscored
         self._spawn(after, lambda: self._go_on(after, step=not group.whole))
 
@@ -161,7 +172,13 @@ class Sampler:
         text = closing(self._run, after.parent)
         if text:
             after.parent = await self._search.transform(after.parent, text)
-        if step:
+        elif not step:
+            after.parent.path_steps -= 1  # the step goes on in the next node, which counts it
+            after.parent.steps -= 1
+        after.cap = min(after.cap, self._run.caps.path - after.parent.path_tokens)
+        if step or after.cap <= 0:
+            after.parent.drawn_from = after.origin
+            after.parent.status = after.parent.status if step else Status.TRUNCATED
             after.children[0] = after.parent
             self._ledger.release(after.cost)
             self._hand_over(after, after.parent)
@@ -181,6 +198,7 @@ class Sampler:
         node.seed = group.seed_of(place)
         node.status = Status.CANCELLED
         node.tokens = seen
+        node.drawn_from = group.origin
         self._charge(seen, group.cost.samples)
         if not run.generator.capabilities.exact_cancellation:
             self._ledger.unobserved += group.cap - seen

@@ -5,26 +5,30 @@ from __future__ import annotations
 import math
 from collections import ChainMap
 from collections.abc import Iterable, Sized
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from tts.aggregation import Aggregation, aggregate
-from tts.errors import ScoreCountError, ScoreValueError
-from tts.graph import Status, format_key
+from tts.boundary import typed_errors
+from tts.errors import ScoreCountError, ScoreValueError, VerifierError
+from tts.graph import Origin, Status, format_key
 from tts.protocols import Path, PathScore
 from tts.retry import call_with_retry
 from tts.seeds import generator
 from tts.steps import split_steps
+from tts.types import Finish
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from tts.graph import Node
     from tts.protocols import Verifier
     from tts.run import Run
     from tts.search import Search
 
-Scores = ChainMap[tuple[int, bytes, bool], PathScore]
-"""Replies by verifier, path, and whether the path was judged as a single step."""
+Scored = tuple[int, bytes, bool, bool]
+"""What a score belongs to: a verifier, what the path says, whether as one step, and whether it has finished."""
+Scores = ChainMap[Scored, PathScore]
 
 
 def scorable(node: Node, verifier: Verifier) -> bool:
@@ -34,6 +38,11 @@ def scorable(node: Node, verifier: Verifier) -> bool:
     return node.finished or verifier.capabilities.partial
 
 
+def scored_as(verifier: Verifier, node: Node, whole: bool) -> Scored:
+    """Return what tells a score from others."""
+    return id(verifier), node.digest, whole, node.finished
+
+
 async def judge(search: Search, verifier: Verifier, nodes: Sequence[Node], how: Aggregation) -> None:
     """Give each node its score. Paths that say the same are scored once in a search.
 
@@ -41,14 +50,16 @@ async def judge(search: Search, verifier: Verifier, nodes: Sequence[Node], how: 
         VerifierError: The verifier failed or broke its promises.
     """
     whole = how is Aggregation.WHOLE
-    new: dict[bytes, Node] = {}
+    # Held here, so that no other verifier can come to have its identity while its scores are kept.
+    search.run.verifiers[id(verifier)] = verifier
+    new: dict[Scored, Node] = {}
     for node in nodes:
-        if (id(verifier), node.digest, whole) not in search.scores:
-            new.setdefault(node.digest, node)
+        if scored_as(verifier, node, whole) not in search.scores:
+            new.setdefault(scored_as(verifier, node, whole), node)
     if new:
         await _ask(search, verifier, list(new.values()), whole)
     for node in nodes:
-        values = search.scores[id(verifier), node.digest, whole].values
+        values = search.scores[scored_as(verifier, node, whole)].values
         own = node.steps if verifier.capabilities.steps and not whole else 1
         node.scores = tuple(values[len(values) - own :])
         node.score = aggregate(values, how)
@@ -63,22 +74,28 @@ async def _ask(search: Search, verifier: Verifier, nodes: list[Node], whole: boo
     keys = [format_key(node.key) for node in nodes]
     if run.observers:
         run.emit("judging", keys=keys)
-    replies: Sequence[PathScore] = ()
-    try:
-        given = await call_with_retry(lambda: verifier.score(paths), run.retry, run.clock, random)
-        replies = check_replies(verifier.capabilities.name, given, len(paths))
-    finally:
-        _charge(search, verifier, keys, sum(reply.tokens for reply in replies))
+
+    async def attempt() -> Sequence[PathScore]:
+        replies: Sequence[PathScore] = ()
+        try:
+            with typed_errors(VerifierError, f"verifier {verifier.capabilities.name}"):
+                given = await verifier.score(paths)
+            replies = check_replies(verifier.capabilities.name, given, len(paths))
+            return replies
+        finally:
+            _charge(search, verifier, keys, sum(reply.tokens for reply in replies))
+
+    replies = await call_with_retry(attempt, run.retry, run.clock, random, lambda _: not search.ledger.overdrawn())
     for node, path, reply in zip(nodes, paths, replies, strict=True):
         wanted = len(path.steps) if verifier.capabilities.steps else 1
         check_scores(verifier.capabilities.name, node, reply, wanted)
-        search.scores[id(verifier), node.digest, whole] = reply
+        search.scores[scored_as(verifier, node, whole)] = reply
     if run.observers:
         run.emit("verdicts", keys=keys, values=[list(reply.values) for reply in replies])
 
 
 def _charge(search: Search, verifier: Verifier, keys: list[str], tokens: int) -> None:
-    """Charge what was asked for, also where it was aborted or answered badly."""
+    """Charge what was asked for, each time, also where it was aborted or answered badly."""
     run = search.run
     run.counts.verifier_tokens += tokens
     search.ledger.spend(run.scoring_cost(verifier, len(keys), tokens))
@@ -90,9 +107,19 @@ def _path(run: Run, node: Node, whole: bool) -> Path:
     if whole:
         steps: tuple[str, ...] = (node.path_text,)
     else:
-        delimiters = run.sampling.delimiters
-        steps = tuple(step for part in node.path() for step in split_steps(part.text, delimiters))
+        steps = tuple(step for text in _texts(node) for step in split_steps(text, run.sampling.delimiters))
     return Path(run.prompt.messages, steps, node.finished)
+
+
+def _texts(node: Node) -> Iterator[str]:
+    """Yield the texts of a path's nodes, those joined that are one step cut in two to see whether it is thinking."""
+    begun = ""
+    for part, after in zip_longest(node.path(), node.path()[1:]):
+        if after is not None and part.finish is Finish.LENGTH and after.origin is Origin.SAMPLED:
+            begun += part.text
+        else:
+            yield begun + part.text
+            begun = ""
 
 
 def check_replies(verifier: str, given: object, wanted: int) -> Sequence[PathScore]:

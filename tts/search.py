@@ -12,7 +12,7 @@ from tts.aggregation import Aggregation
 from tts.arrivals import Arrivals, Nodes, Order, Wanted, wanted_children
 from tts.batch import Group
 from tts.budget import Amounts
-from tts.errors import NeedsError, ParameterError
+from tts.errors import NeedsError, ParameterError, StrategyError
 from tts.graph import Node, Origin, Status
 from tts.groups import Block, unwrap
 from tts.protocols import SEED_BLOCK
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Scored = bool | Aggregation
+EMPTY_BATCHES = 1000
+"""More in a row than any search has a use for: its loop does not see that nothing more can be drawn."""
 
 
 class Search:
@@ -53,6 +55,7 @@ class Search:
         self.critical_path = critical_path
         self.scores: Scores = ChainMap() if scores is None else scores
         self._randoms = 0
+        self._empty_batches = 0
 
     @property
     def problem(self) -> Problem:
@@ -104,6 +107,9 @@ class Search:
             async for child in block:
                 children.append(child)  # noqa: PERF401 (what had come is kept when a deadline closes the block)
         children += block.drained()
+        self._empty_batches = 0 if children else self._empty_batches + 1
+        if self._empty_batches > EMPTY_BATCHES:
+            raise StrategyError(f"the search goes on after {EMPTY_BATCHES} empty batches: end it when a batch is empty")
         return sorted(children, key=lambda child: child.key)
 
     def arrivals(

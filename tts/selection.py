@@ -44,10 +44,10 @@ def keep(nodes: Iterable[Node], count: int, value: Value = score_of) -> list[Nod
 
 
 def unique(nodes: Iterable[Node]) -> list[Node]:
-    """Return one node, the one of smallest key, of each set whose paths say the same."""
-    first: dict[bytes, Node] = {}
+    """Return one node, the one of smallest key, of each set whose paths say the same and ended alike."""
+    first: dict[tuple[bytes, str], Node] = {}
     for node in sorted(nodes, key=lambda node: node.key):
-        first.setdefault(node.digest, node)
+        first.setdefault((node.digest, node.status), node)
     return list(first.values())
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import reprlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from types import NoneType
 from typing import TYPE_CHECKING, TypedDict, TypeVar
 
 import anyio
@@ -11,9 +14,10 @@ import anyio
 from tts import registry
 from tts.__about__ import __version__
 from tts.answers import MathAnswerReader
+from tts.boundary import typed_errors
 from tts.budget import Budget
 from tts.clock import SystemClock
-from tts.errors import BudgetError, NeedsError, ProblemError
+from tts.errors import BackendError, BudgetError, NeedsError, ParameterError, ProblemError
 from tts.protocols import Clock, Generator, Strategy, Verifier
 from tts.retry import Retry
 from tts.runtime import check_runtime
@@ -21,8 +25,6 @@ from tts.trace import TraceWriter
 from tts.types import Event, Message, Problem, Sampling
 
 if TYPE_CHECKING:
-    import os
-
     from tts.protocols import AnswerReader, Capabilities, VerifierCapabilities
     from tts.run import Run
     from tts.types import Prompt
@@ -35,20 +37,28 @@ Observer = Callable[[Event], None]
 class SolveOptions(TypedDict, total=False):
     """What `solve`, `solve_many`, `stream` and their synchronous twins take beside the problem.
 
-    strategy: A registered name, or a strategy with its parameters. Default best_of_n with a verifier, else
-    self_consistency. generator: Draws text. A registered name makes one that is closed at the end. verifier: Scores
-    paths, or None. sampling: Temperature, caps, delimiters. budget: Limits of each problem. seed: Of each problem,
-    together with its id. system: System prompt; None takes the generator's suggestion, "" none. reader: Reads and
-    compares answers; None takes the rules of the problem's task. concurrency: Requests in flight, over all problems.
-    retry: How transient faults are tried again. trace: A file to which events are appended, one JSON line each.
-    observers: Called with each event, from the event loop. clock: Time, for tests.
+    Attributes:
+        strategy: A registered name, or a strategy with its parameters; by default best_of_n with a verifier, else
+            self_consistency.
+        generator: Draws text. A registered name makes one that is closed at the end.
+        verifier: Scores paths; a registered name or an object; None for none.
+        sampling: Temperature, caps, delimiters.
+        budget: Limits of each problem; a Budget, or text such as "4096tok,30s".
+        seed: Of each problem, together with its text and id.
+        system: System prompt; None takes the generator's suggestion, "" none.
+        reader: Reads and compares answers; None takes the rules of the problem's task.
+        concurrency: Requests in flight, over all problems.
+        retry: How transient faults are tried again.
+        trace: A file to which events are written, one JSON line each.
+        observers: Called with each event, from the event loop.
+        clock: Time, for tests.
     """
 
     strategy: str | Strategy
     generator: Generator | str
     verifier: Verifier | str | None
     sampling: Sampling
-    budget: Budget
+    budget: Budget | str
     seed: int
     system: str | None
     reader: AnswerReader | None
@@ -101,7 +111,11 @@ def as_problem(problem: ProblemLike) -> Problem:
         if not problem.strip():
             raise ProblemError("the problem is empty")
         return Problem(messages=(Message(role="user", content=problem),))
-    return Problem(messages=tuple(problem))
+    messages: tuple[object, ...] = tuple(problem) if isinstance(problem, Sequence) else ()
+    turns = tuple(message for message in messages if isinstance(message, Message))
+    if not turns or len(turns) < len(messages):
+        raise ProblemError(f"a problem is a question, messages, or a Problem, not {reprlib.repr(problem)}")
+    return Problem(messages=turns)
 
 
 async def prepare(options: SolveOptions) -> Setup:
@@ -128,9 +142,11 @@ def _resolve(options: SolveOptions, made: list[Generator | Verifier]) -> Setup:
     registry.check_options(options, SolveOptions.__annotations__)
     if "generator" not in options:
         raise NeedsError('a generator is needed: generator="embedded", or an object with the Generator protocol')
+    check_types(options)
     verifier = options.get("verifier")
     strategy = registry.strategy(options.get("strategy") or ("best_of_n" if verifier else "self_consistency"))
-    sampling, budget = options.get("sampling", Sampling()), options.get("budget", Budget())
+    sampling, given = options.get("sampling", Sampling()), options.get("budget", Budget())
+    budget = Budget.parse(given) if isinstance(given, str) else given
     generator = _make(options["generator"], registry.generator, made)
     judge = None if verifier is None else _make(verifier, registry.verifier, made)
     check_needs(strategy, generator, judge)
@@ -145,6 +161,42 @@ def _resolve(options: SolveOptions, made: list[Generator | Verifier]) -> Setup:
         retry=options.get("retry", Retry()), trace=None if path is None else TraceWriter(path),
         clock=options.get("clock") or SystemClock(), observers=tuple(options.get("observers", ())), owned=tuple(made),
     )  # fmt: skip
+
+
+KINDS: dict[str, tuple[type, ...]] = {
+    "sampling": (Sampling,),
+    "budget": (Budget, str),
+    "seed": (int,),
+    "system": (str, NoneType),
+    "concurrency": (int,),
+    "retry": (Retry,),
+    "trace": (str, os.PathLike, NoneType),
+}
+"""What each option may be."""
+
+
+def check_types(options: SolveOptions) -> None:
+    """Refuse an option that is no such thing.
+
+    Raises:
+        ParameterError: Names the option, what it is and what it may be.
+    """
+    for option, kinds in KINDS.items():
+        value = options.get(option)
+        if option in options and (not isinstance(value, kinds) or isinstance(value, bool)):
+            names = " or ".join("None" if kind is NoneType else kind.__name__ for kind in kinds)
+            raise ParameterError(f"{option} is {reprlib.repr(value)}; it takes {names}")
+    for option, verb in (("generator", "generate"), ("verifier", "score")):
+        given = options.get(option, "")
+        # By their verbs rather than by isinstance, which does not see what a wrapper passes on.
+        if (
+            given is not None
+            and not isinstance(given, str)
+            and not (hasattr(given, verb) and hasattr(given, "capabilities"))
+        ):
+            raise ParameterError(
+                f"{option} is {reprlib.repr(given)}; it takes a name, or what has the {option.title()} protocol"
+            )
 
 
 def _make(given: T | str, make: Callable[[str], T], made: list[Generator | Verifier]) -> T:
@@ -198,7 +250,8 @@ async def render(setup: Setup, problem: Problem) -> Prompt:
     messages = problem.messages
     if system and messages[0].role != "system":
         messages = (Message(role="system", content=system), *messages)
-    return await setup.generator.encode(messages)
+    with typed_errors(BackendError, f"generator {setup.generator.capabilities.name}"):
+        return await setup.generator.encode(messages)
 
 
 def reader_for(setup: Setup, problem: Problem) -> AnswerReader:

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tts.boundary import typed_errors
 from tts.budget import Ledger
-from tts.errors import TTSError
+from tts.errors import StrategyError, TTSError
 from tts.graph import SearchGraph, ThinkingSplitter, format_key
 from tts.outcome import Ended, Outcome, candidates_of, fallback_answer, measure, support_of
 from tts.run import Run, resolve_caps
 from tts.runtime import run_sync
 from tts.search import Search
 from tts.seeds import derive
+from tts.selection import Answer
 from tts.setup import ProblemLike, Setup, SolveOptions, as_problem, fingerprint, prepare, reader_for, render
 from tts.trace import header
 
 if TYPE_CHECKING:
     from typing import Unpack
 
-    from tts.selection import Answer
     from tts.types import Problem
 
 
@@ -57,7 +58,10 @@ async def _search(setup: Setup, search: Search) -> tuple[Outcome, TTSError | Non
     if run.observers:
         run.emit("start", **header(run, setup.strategy, setup.budget, setup.seed, fingerprint(setup, run)))
     try:
-        answer = await setup.strategy.search(search)
+        with typed_errors(StrategyError, f"strategy {setup.strategy.name}"):
+            answer = await setup.strategy.search(search)
+            if not isinstance(answer, Answer):
+                raise StrategyError(f"strategy {setup.strategy.name} returned {answer!r:.80} instead of an Answer")
     except TTSError as raised:
         answer, error = fallback_answer(run.graph), raised
     outcome = _outcome(setup, search, answer, error)

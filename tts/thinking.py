@@ -19,13 +19,16 @@ def is_inside(run: Run, node: Node) -> bool:
     return text.rfind(marks.thinking_close) <= opened if opened >= 0 else marks.thinking_close not in text
 
 
-def allowed_tokens(run: Run, parent: Node, cap: int) -> int:
+def allowed_tokens(run: Run, parent: Node, cap: int, *, whole: bool) -> int:
     """Return how many tokens a request may sample: `cap`, or what the thinking that it continues has left.
 
-    A path that has said nothing yet may be about to think, and is stopped at the thinking's cap to look.
+    A whole path that has sampled nothing yet may be about to think, and is stopped at the thinking's cap to look.
     """
     limit = run.sampling.thinking_tokens
-    if limit is None or not (parent.path_tokens == 0 or is_inside(run, parent)):
+    if limit is None:
+        return cap
+    begins = whole and not any(node.tokens for node in parent.path())
+    if not begins and not is_inside(run, parent):
         return cap
     return min(cap, max(1, limit - _thought(run, parent)))
 

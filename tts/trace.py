@@ -13,7 +13,7 @@ from tts.__about__ import __version__
 from tts.budget import Budget
 from tts.errors import FileFormatError, ParameterError
 from tts.graph import Key, Node, Origin, SearchGraph, Status, ThinkingSplitter, format_key
-from tts.types import Event, Message, Problem, Prompt, Sampling
+from tts.types import Event, Finish, Message, Problem, Prompt, Sampling
 
 if TYPE_CHECKING:
     import os
@@ -176,6 +176,7 @@ def _read_node(graph: SearchGraph, nodes: Mapping[Key, Node], event: Mapping[str
     node.steps = event["steps"]
     node.path_steps += node.steps
     node.seed = event["seed"]
+    node.finish = Finish(event["finish"]) if event["finish"] else None
     if "token_ids" in event:
         node.token_ids = array("i", event["token_ids"])
     if "logprobs" in event:

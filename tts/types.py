@@ -127,7 +127,7 @@ class Usage(Frozen):
     generated: int = 0
     prompt_cached: int = 0
     prompt_computed: int = 0
-    samples: int = Field(default=0, description="sequences started")
+    samples: int = Field(default=0, description="sequences asked of the engine")
     verifier_calls: int = Field(default=0, description="sequences scored")
     verifier_tokens: int = Field(default=0, description="tokens that the verifier read")
     seconds: float = Field(default=0.0, description="wall-clock")

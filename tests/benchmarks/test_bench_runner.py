@@ -78,7 +78,7 @@ async def test_a_run_that_was_broken_off_comes_to_the_same_figures(bench: Bench)
 
 
 async def test_leaving_early_keeps_what_was_done(bench: Bench) -> None:
-    class Stopped(Exception):
+    class Stopped(BaseException):
         pass
 
     def stop(call: int) -> None:

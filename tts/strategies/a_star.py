@@ -117,7 +117,7 @@ class AStar(Strategy):
             self._refill(block, frontier, waiting)
             async for child in block:
                 frontier.push([child])
-                parent = child.key[:-1]
+                parent = child.drawn_from.key if child.drawn_from is not None else ()
                 waiting[parent] -= 1
                 if not waiting[parent]:
                     del waiting[parent]
@@ -136,8 +136,9 @@ class Frontier:
 
     def __init__(self, strategy: AStar, root: Node) -> None:
         self._strategy = strategy
+        self._root = root
         self._costs: dict[Key, Cost] = {root.key: root_cost(strategy.cost, self._ahead(0.0))}
-        self._seen: set[bytes] = set()
+        self._seen: set[tuple[bytes, str]] = set()
         self._expanded = 0
         self._open: list[tuple[float, float, int, Key, Node]] = []
         self._add(root)
@@ -155,10 +156,10 @@ class Frontier:
         """Take children in: cost them, drop duplicates, keep the open list within its cap."""
         self.pool += children
         for child in unique(children) if self._strategy.deduplicate else children:
-            if child.score is None or child.parent is None or self._is_duplicate(child):
+            if child.score is None or child.drawn_from is None or self._is_duplicate(child):
                 continue
-            parent = self._costs[child.parent.key]
-            first = child.parent.parent is None
+            parent = self._costs[child.drawn_from.key]
+            first = child.drawn_from is self._root
             self._costs[child.key] = child_cost(self._strategy.cost, parent, self._ahead(child.score), first=first)
             if child.finished and self._strategy.goal_test == "push":
                 self.goals.append(child)
@@ -168,8 +169,9 @@ class Frontier:
             self._open = heapq.nsmallest(self._strategy.open_cap, self._open)
 
     def _is_duplicate(self, child: Node) -> bool:
-        known = self._strategy.deduplicate and child.digest in self._seen
-        self._seen.add(child.digest)
+        said = (child.digest, child.status)
+        known = self._strategy.deduplicate and said in self._seen
+        self._seen.add(said)
         return known
 
     def pop(self, count: int) -> list[Node]:

@@ -24,10 +24,11 @@ class Beam(Strategy):
     here width = N / M and expansion = M, so N = width * expansion steps are drawn at every level, the first included.
     search-and-learn (huggingface) names N `n` and M `beam_width`.
 
-    What we read where text and code differ, and do otherwise: - Finished paths. search-and-learn takes them out and
-    fills the width with live ones (`refill`, the default here too; the
-      search then also ends when N have finished); its_hub lets them compete for the width and keep their place
-      (`hold`).
+    What we read where text and code differ, and do otherwise:
+
+    - Finished paths. search-and-learn takes them out and fills the width with live ones (`refill`, the default here
+      too; the search then also ends when N have finished); its_hub lets them compete for the width and keep their
+      place (`hold`).
     - Lookahead. A step's score is the verifier's at the end of a greedy rollout of `lookahead` steps (Snell); in
       search-and-learn the rollout is drawn but not scored. Rollouts are charged, and are no candidates.
     - Equal paths. Off by default in search-and-learn, and on in its recipes; on here.
@@ -62,7 +63,7 @@ class Beam(Strategy):
         values: dict[Key, float] = {}
         live: list[Node] = [s.root]
         while live:
-            children = await self._step(s, self._parents(live), values)
+            children = await self._step(s, self._parents(live, s.root), values)
             pool += children
             live = self._survivors(pool, children, values)
 
@@ -71,8 +72,8 @@ class Beam(Strategy):
 
         return best(pool, value) if self.selection == "naive" else vote(pool, lambda node: max(0.0, value(node)))
 
-    def _parents(self, live: list[Node]) -> list[Node]:
-        if self.finished_slots == "refill" or live[0].parent is None:
+    def _parents(self, live: list[Node], root: Node) -> list[Node]:
+        if self.finished_slots == "refill" or live[0] is root:
             return list(islice(cycle(live), self.width * self.expansion))
         return [node for node in live for _ in range(self.expansion)]
 
@@ -91,7 +92,7 @@ class Beam(Strategy):
         greedy = s.sampling.model_copy(update={"temperature": 0.0})
         ends = {child: child for child in children}
         for _ in range(self.lookahead):
-            grown = {node.parent: node for node in await s.expand(list(ends.values()), sampling=greedy)}
+            grown = {node.drawn_from: node for node in await s.expand(list(ends.values()), sampling=greedy)}
             ends = {child: grown.get(end, end) for child, end in ends.items()}
         return ends
 

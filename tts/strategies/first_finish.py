@@ -48,7 +48,7 @@ class FirstFinish(Strategy):
         pool: list[Node] = []
         if self.which == "last":
             pool = await s.expand(s.root, self.n, whole=True)
-            return self._answer(pool, sorted(self._finished(pool), key=lambda node: (-node.tokens, node.key)))
+            return self._answer(pool, sorted(self._finished(pool), key=lambda node: (-node.sampled, node.key)))
         async with s.arrivals(s.root, self.n, whole=True, order="arrival") as traces:
             async for trace in traces:
                 pool.append(trace)
@@ -64,22 +64,22 @@ class FirstFinish(Strategy):
 
     @staticmethod
     def _shortest(finished: list[Node]) -> list[Node]:
-        return sorted(finished, key=lambda node: (node.tokens, node.key))
+        return sorted(finished, key=lambda node: (node.sampled, node.key))
 
     async def _decided(self, traces: Arrivals, pool: list[Node]) -> bool:
         if self.tie == "arrival":
             return True
         if not traces.ready:
-            await traces.reach(self._shortest(self._finished(pool))[self.k - 1].tokens)
+            await traces.reach(self._shortest(self._finished(pool))[self.k - 1].sampled)
         return not traces.ready
 
     def _without_longer(self, traces: Arrivals, pool: list[Node]) -> list[Node]:
         finished = self._shortest(self._finished(pool))
         if len(finished) < self.k:
             return pool
-        last = finished[self.k - 1].tokens
-        traces.discard(node for node in pool if node.tokens > last)
-        return [node for node in pool if node.tokens <= last]
+        last = finished[self.k - 1].sampled
+        traces.discard(node for node in pool if node.sampled > last)
+        return [node for node in pool if node.sampled <= last]
 
     def _answer(self, pool: list[Node], ordered: list[Node]) -> Answer:
         chosen = {node.key for node in ordered[: self.k]}
