@@ -114,7 +114,8 @@ def as_problem(problem: ProblemLike) -> Problem:
     messages: tuple[object, ...] = tuple(problem) if isinstance(problem, Sequence) else ()
     turns = tuple(message for message in messages if isinstance(message, Message))
     if not turns or len(turns) < len(messages):
-        raise ProblemError(f"a problem is a question, messages, or a Problem, not {reprlib.repr(problem)}")
+        what = f"not {reprlib.repr(problem)}" if messages else "and this one is empty"
+        raise ProblemError(f"a problem is a question, messages, or a Problem, {what}")
     return Problem(messages=turns)
 
 
