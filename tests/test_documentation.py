@@ -19,20 +19,21 @@ RUNNABLE = re.compile(r"^(import|from|\"\"\")", re.MULTILINE)
 SMALLER = {"--problems 200": "--problems 3", "--problems 300": "--problems 3"}
 
 
-def _blocks() -> list[tuple[str, str]]:
-    return [
-        (f"{path.name}-{number}", block)
+def _scripts() -> dict[str, str]:
+    """Each document's blocks as one script, since a later block may use what an earlier one has."""
+    blocks = {
+        path.name: [block for block in BLOCK.findall(path.read_text(encoding="utf-8")) if RUNNABLE.search(block)]
         for path in DOCUMENTS
-        for number, block in enumerate(BLOCK.findall(path.read_text(encoding="utf-8")))
-        if RUNNABLE.search(block) and "await check_strategy" not in block
-    ]
+    }
+    return {name: "\n".join(found) for name, found in blocks.items() if found}
 
 
 @pytest.mark.engine
-@pytest.mark.parametrize("block", [block for _, block in _blocks()], ids=[name for name, _ in _blocks()])
-def test_python_blocks_run(block: str, tmp_path: Path) -> None:
-    script = tmp_path / "block.py"
-    script.write_text(block, encoding="utf-8")
+@pytest.mark.parametrize("name", _scripts())
+def test_python_blocks_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    script = tmp_path / "blocks.py"
+    script.write_text(_scripts()[name], encoding="utf-8")
     runpy.run_path(str(script), run_name="__main__")
 
 
