@@ -40,7 +40,8 @@ PREFIXES = {"": 0, "k": 3, "K": 3, "M": 6, "G": 9, "T": 12, "P": 15}
 """Powers of ten."""
 LARGEST = 1e300
 """Anything beyond is no limit at all."""
-_LIMIT = re.compile(r"(\$?)\s*([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*([kKMGTP]?)\s*([a-zA-Z$]*)")
+# A sign is read only so that what is refused is the amount, not how it is written.
+_LIMIT = re.compile(r"(\$?)\s*(-?[0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*([kKMGTP]?)\s*([a-zA-Z$]*)")
 
 
 class Budget(Frozen):
@@ -96,7 +97,7 @@ def _parse_limit(part: str) -> tuple[str, Fraction]:
         raise BudgetError(f"budget {part!r}: unknown unit {unit!r}; one of tok, samples, calls, s, min, usd, flops")
     if dollar and UNITS[unit] != "dollars":
         raise BudgetError(f"budget {part!r}: is it dollars or {UNITS[unit]}?")
-    if float(number) > LARGEST:
+    if abs(float(number)) > LARGEST:
         raise BudgetError(f"budget: {UNITS[unit]} is {float(number)}; a limit is positive and finite, or left out")
     value = Fraction(number) * 10 ** PREFIXES[prefix]
     return ("seconds", value * 60) if UNITS[unit] == "minutes" else (UNITS[unit], value)

@@ -257,7 +257,8 @@ def test_a_page_of_a_thousand_nodes_is_small_and_quick(tmp_path: Path) -> None:
 def test_bad_use_is_told_in_one_line(tts: Tts, tmp_path: Path) -> None:
     (tmp_path / "x.jsonl").write_text("garbage\n")
     ran = tts("trace", "show", str(tmp_path / "x.jsonl"))
-    assert ran.code == 1
+    assert (ran.code, ran.out) == (2, "")
     assert "x.jsonl:1: not JSON" in ran.err
+    assert tts("trace", "html", str(tmp_path / "x.jsonl")).code == 2
     assert tts("trace").code == 2
-    assert tts("trace", "show", str(tmp_path / "none.jsonl")).code == 1
+    assert tts("trace", "show", str(tmp_path / "none.jsonl")).code == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import textwrap
 from pathlib import Path
@@ -113,9 +114,18 @@ async def _measure(
     configuration: Configuration, choice: backends.Choice, path: Path, watch: Watch, *, retry_errors: bool
 ) -> Results:
     async with backends.opened(choice) as (generator, verifier):
-        return await run_benchmark(
-            configuration, Backends(generator, verifier), path, retry_errors=retry_errors, watch=watch
-        )
+        try:
+            return await run_benchmark(
+                configuration, Backends(generator, verifier), path, retry_errors=retry_errors, watch=watch
+            )
+        except ParameterError as error:
+            raise _in_terms_of_flags(error) from None
+
+
+def _in_terms_of_flags(error: ParameterError) -> ParameterError:
+    """Name a budget as its flag does: where it stands in a configuration says nothing to who typed it."""
+    said = re.sub(r"(?<= )budgets\.\d+\.(\w+)(?=: )", r"budget \1", str(error))
+    return error if said == str(error) else ParameterError(said)
 
 
 def watched(*, quiet: bool) -> View:
@@ -201,8 +211,19 @@ def _report(args: argparse.Namespace) -> int:
     if args.json:
         print(as_json(shown))
     else:
-        print(as_markdown(shown) if args.markdown else _rendered(shown), end="")
+        print(_marked_down(shown) if args.markdown else _rendered(shown), end="")
     return 0
+
+
+def _marked_down(shown: Sequence[Row]) -> str:
+    return as_markdown(shown) + "".join(f"{note}\n" for note in _notes_on_intervals(shown))
+
+
+def _notes_on_intervals(shown: Sequence[Row]) -> list[str]:
+    """Explain intervals that leave out their own estimate, which looks like a mistake."""
+    if all(row.accuracy is None or row.accuracy.low <= row.accuracy.estimate <= row.accuracy.high for row in shown):
+        return []
+    return ["At 0 or 100 % the estimate lies outside its interval, which leaves out 2.5 % at each end."]
 
 
 def _rendered(shown: Sequence[Row]) -> str:
@@ -215,7 +236,7 @@ def _rendered(shown: Sequence[Row]) -> str:
     left_out = len(table(shown)[0]) - len(headings)
     said = [f"{left_out} columns have no room here: --markdown and --json show all."] if left_out else []
     with screen.capture() as capture:
-        screen.print(_ruled(headings, lines), "", *notes(shown), *said, sep="\n")
+        screen.print(_ruled(headings, lines), "", *notes(shown), *_notes_on_intervals(shown), *said, sep="\n")
     return capture.get()
 
 

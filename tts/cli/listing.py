@@ -20,21 +20,28 @@ if TYPE_CHECKING:
 KINDS: Mapping[str, Kind] = {
     "strategies": "strategy", "verifiers": "verifier", "generators": "generator", "tasks": "task",
 }  # fmt: skip
+BACKENDS = ("generators", "verifiers")
+"""What the kind "backends" stands for."""
+NO_PARAMETERS = "takes no parameters"
 
 
 def add_parser(subparsers: Subparsers) -> None:
     """Add the command."""
     parser = subparsers.add_parser(
         "list", help="strategies, verifiers, generators and tasks, and what each takes",
-        description="List what is registered, here and by installed packages.",
+        description="List what is registered, here and by installed packages. What a backend needs and gives is said "
+        "in lines \"Needs: ...\" and \"Gives: ...\" of its factory's docstring.",
     )  # fmt: skip
-    parser.add_argument("kind", nargs="?", choices=KINDS, help="only these (default: all)")
+    parser.add_argument(
+        "kind", nargs="?", choices=[*KINDS, "backends"],
+        help="only these; backends are generators and verifiers (default: all)",
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the list."""
-    wanted = [args.kind] if args.kind else list(KINDS)
+    wanted = BACKENDS if args.kind == "backends" else [args.kind] if args.kind else list(KINDS)
     found = {heading: [describe(KINDS[heading], name) for name in registry.names(KINDS[heading])] for heading in wanted}
     if args.json:
         print(json.dumps({heading: [asdict(entry) for entry in entries] for heading, entries in found.items()}))
@@ -52,6 +59,10 @@ def _entry(entry: Description) -> list[str]:
     lines = [f"  {entry.name:<18} {about}".rstrip()]
     if entry.needs:
         lines.append(f"      needs: {', '.join(entry.needs)}")
+    if entry.gives:
+        lines.append(f"      gives: {', '.join(entry.gives)}")
+    if entry.fixed:
+        lines.append(f"      {NO_PARAMETERS}")
     return [*lines, *parameter_lines(entry.parameters, "      ")]
 
 

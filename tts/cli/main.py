@@ -1,6 +1,7 @@
 """`tts`: finds the command, and turns errors into one line and an exit code.
 
-Exit codes: 0; 1 no answer, or a failure on the way; 2 bad use, nothing was spent; 130 interrupted.
+Exit codes: 0; 1 no answer, or a failure on the way; 2 bad use, a file that cannot be read included: nothing was spent;
+130 interrupted. With TTS_DEBUG=1 an error that nobody foresaw shows its traceback.
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ import importlib
 import io
 import os
 import sys
+import traceback
 from typing import TYPE_CHECKING, Any
 
 from tts.__about__ import __version__
 from tts.cli.cost import spent
 from tts.cli.parser import Parser
-from tts.cli.text import one_line
-from tts.errors import TTSError, UnknownNameError, UsageError
+from tts.cli.text import one_line, safe
+from tts.errors import FileFormatError, TTSError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,6 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except OSError as error:
         return _fail(TTSError(str(error)))
+    except Exception as error:  # the last boundary: code of other packages raises what it likes
+        return _fail_unforeseen(error)
 
 
 def dispatch(argv: list[str]) -> int:
@@ -88,7 +92,20 @@ def _parser(chosen: str, command: Any) -> Parser:
 def _fail(error: TTSError) -> int:
     cost = "" if error.outcome is None else f" (spent until then: {spent(error.outcome.usage)})"
     print(f"tts: error: {one_line(str(error))}{cost}", file=sys.stderr)
-    return 2 if isinstance(error, UsageError) and error.outcome is None else 1
+    # A file is read before anything is asked of a model, so one that cannot be read has cost nothing.
+    return 2 if isinstance(error, (UsageError, FileFormatError)) and error.outcome is None else 1
+
+
+def _fail_unforeseen(error: Exception) -> int:
+    debug = os.environ.get("TTS_DEBUG") == "1"
+    if debug:
+        print(safe("".join(traceback.format_exception(error))), end="", file=sys.stderr)
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    hint = "" if debug else " (set TTS_DEBUG=1 for a traceback)"
+    said = one_line(f"{type(error).__name__}: {error}")
+    print(f"tts: error: unexpected {said}{hint}", file=sys.stderr)
+    return 1
 
 
 def _never_fail_to_encode() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from tts.errors import UsageError
@@ -20,4 +21,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing the usage."""
+        # argparse takes a word such as -1s for another option, and then says that a value is missing.
+        lacking = re.fullmatch(r"argument (?:-\w/)?(--[\w-]+): expected one argument", message)
+        if lacking:
+            message += f"; write {lacking[1]}=VALUE where the value begins with -"
         raise UsageError(f"{message} (see {self.prog} --help)")

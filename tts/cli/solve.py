@@ -37,7 +37,8 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser(
         "solve", help="search for the answer to one problem", epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Search for the answer to one problem. Exit codes: 0, 1 no answer, 2 bad use, 130 interrupted.",
+        description="Search for the answer to one problem. Exit codes: 0, 1 no answer or a failure, 2 bad use, "
+        "130 interrupted.",
     )  # fmt: skip
     parser.add_argument("problem", metavar="PROBLEM", help="the question; - reads it from standard input")
     _add_search(parser)

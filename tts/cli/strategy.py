@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tts import registry
 from tts.cli import request
 from tts.cli.describe import describe_strategy, needs_of
-from tts.cli.listing import parameter_lines
+from tts.cli.listing import NO_PARAMETERS, parameter_lines
 from tts.cli.text import safe
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _facts(strategy: Strategy, name: str) -> str:
-    about = describe_strategy(type(strategy), name)
+    about = describe_strategy(registry.find("strategy", name), name)
     lines = [f"{name}: {about.summary}", f"needs   {', '.join(needs_of(strategy)) or 'nothing but a generator'}"]
     if about.papers:
         lines.append(f"paper   {', '.join('arXiv ' + paper for paper in about.papers)}")
@@ -52,9 +52,9 @@ def _facts(strategy: Strategy, name: str) -> str:
 
 
 def _parameters(strategy: Strategy, name: str) -> list[str]:
+    about = describe_strategy(registry.find("strategy", name), name)
+    if about.fixed:
+        return [NO_PARAMETERS]
     values = strategy.model_dump(mode="json")
-    parameters = [
-        replace(parameter, default=values[parameter.name])
-        for parameter in describe_strategy(type(strategy), name).parameters
-    ]
+    parameters = [replace(parameter, default=values[parameter.name]) for parameter in about.parameters]
     return ["\n".join(["parameters", *parameter_lines(parameters, "  ")])] if parameters else []
