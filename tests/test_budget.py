@@ -40,7 +40,7 @@ REFUSED = {
     "5k": "no unit|unknown unit",
     "5 parsecs": "unknown unit 'parsecs'",
     "tok": "expected a number and a unit",
-    "-5tok": "expected a number and a unit",
+    "-5tok": "tokens is -5",
     "nantok": "expected a number and a unit",
     "inftok": "expected a number and a unit",
     "1e999tok": "tokens is inf",

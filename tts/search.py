@@ -268,7 +268,10 @@ class Search:
         run = self.run
         left = run.caps.path - parent.path_tokens
         cap = left if whole else min(left, run.caps.step)
-        cost = run.sampling_cost(cap, computed=run.prompt_length + parent.path_tokens)
+        computed = run.prompt_length + parent.path_tokens
+        if whole and run.sampling.thinking_tokens is not None:
+            computed += computed + cap  # a path whose thinking is ended is sent once more, with what it thought
+        cost = run.sampling_cost(cap, computed=computed)
         cost.samples = 1
         return cost, None if how is None else self._score_cost(parent, self._verifier(None), cap)
 

@@ -143,12 +143,12 @@ def test_a_report_says_which_line_is_damaged(tts: Tts, tmp_path: Path) -> None:
     content = (tmp_path / "r.jsonl").read_bytes()
     (tmp_path / "r.jsonl").write_bytes(content.replace(b"toy-", b"tov-", 3))
     ran = tts("bench", "report", "r.jsonl")
-    assert (ran.code, ran.out, ran.err.count("\n")) == (1, "", 1)
+    assert (ran.code, ran.out, ran.err.count("\n")) == (2, "", 1)
     assert "r.jsonl:3: the line is damaged" in ran.err
-    assert tts("bench", "report", "none.jsonl").code == 1
+    assert tts("bench", "report", "none.jsonl").code == 2
     (tmp_path / "r.jsonl").write_bytes(content[:-5])
     assert "5 of 6" in tts("bench", "report", "r.jsonl").out
-    assert tts("bench", "report", "r.jsonl", "--svg", "no/plot.svg").code == 1
+    assert tts("bench", "report", "r.jsonl", "--svg", "no/plot.svg").code == 2
 
 
 def test_at_a_terminal_the_table_is_ruled_and_noted(
