@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 import pytest
@@ -21,11 +22,15 @@ if TYPE_CHECKING:
     from tts.selection import Answer
 
 
+def same(value: float, text: str) -> float:
+    return value
+
+
 async def test_verifiers_that_come_and_go_do_not_inherit_scores() -> None:
     async def body(s: Search) -> list[Node]:
         pool = await s.expand(s.root, 2, whole=True)
         for place in range(100):
-            await s.score(pool, by=ScriptedVerifier(value=lambda text, value=place / 100: value))
+            await s.score(pool, by=ScriptedVerifier(value=partial(same, place / 100)))
             assert [node.score for node in pool] == [place / 100] * 2
         return pool
 
