@@ -118,6 +118,24 @@ def bounds_nothing_unseen(patch: Patch) -> None:
 
 
 @mutant(2, small("self_consistency"))
+def bounds_nothing_of_failed_attempts(patch: Patch) -> None:
+    real = Sampler._charge_failure
+
+    def charge(self: Sampler, *given: Any) -> None:
+        before = self._ledger.unobserved
+        real(self, *given)
+        self._ledger.unobserved = before
+
+    patch.setattr(Sampler, "_charge_failure", charge)
+
+
+@mutant(2, small("best_of_n"))
+def tries_verifiers_again_for_nothing(patch: Patch) -> None:
+    real = scoring._charge
+    patch.setattr(scoring, "_charge", lambda *given: real(*given) if given[-1] else None)
+
+
+@mutant(2, small("self_consistency"))
 def traces_no_failures(patch: Patch) -> None:
     real = Run.emit
     patch.setattr(Run, "emit", lambda self, kind, **data: None if kind == "failed" else real(self, kind, **data))

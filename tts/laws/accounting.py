@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tts.errors import TransientError
 from tts.fakes import GENERATES, shuffled
-from tts.graph import Status
+from tts.graph import Origin, Status
 from tts.laws.bench import halting_script
 from tts.laws.budget import nothing_held
 from tts.laws.trials import Conditions, Trial, require
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tts.laws.bench import Bench
+    from tts.protocols import PathScore
 
 
 async def check(bench: Bench) -> None:
@@ -28,6 +29,8 @@ async def check(bench: Bench) -> None:
     for conditions in (
         Conditions(script=halting_script, schedule=shuffled(2)),
         Conditions(faults=fault_at(0, 2, 3), schedule=shuffled(2)),
+        Conditions(able=dim, report_every=50, faults=fault_at(0, 2, 3), schedule=shuffled(2)),
+        Conditions(spoil=busy_at(1, 3), schedule=shuffled(2)),
         Conditions(able=dim, report_every=50, schedule=shuffled(1)),
     ):
         charged_once(await bench.run(conditions))
@@ -36,6 +39,19 @@ async def check(bench: Bench) -> None:
 def fault_at(*calls: int) -> Callable[[int], Exception | None]:
     """Return faults that may pass, at these calls to the generator."""
     return lambda call: TransientError("busy") if call in calls else None
+
+
+def busy_at(*calls: int) -> Callable[[list[PathScore]], list[PathScore]]:
+    """Return a verifier's faults that may pass, at these of its calls, counted from 1."""
+    made: list[int] = []
+
+    def spoil(replies: list[PathScore]) -> list[PathScore]:
+        made.append(len(replies))
+        if len(made) in calls:
+            raise TransientError("busy")
+        return replies
+
+    return spoil
 
 
 def charged_once(trial: Trial) -> None:
@@ -48,7 +64,7 @@ def charged_once(trial: Trial) -> None:
     require(2, not exact or usage.unobserved == 0, "unobserved tokens of an exact engine", usage=usage)
     events = trial.total("node", "tokens") + trial.total("failed", "tokens")
     require(2, events == usage.generated, "events do not sum to the outcome", events=events, usage=usage)
-    asked = sum(request.count for request in generator.calls)
+    asked = sum(request.count for request in generator.calls) - _continued(trial)
     require(2, asked == usage.samples, "samples asked for and not charged", asked=asked, charged=usage.samples)
     prompts = usage.prompt_cached + usage.prompt_computed
     require(2, prompts == generator.prompts, "prompt tokens", computed=generator.prompts, charged=prompts)
@@ -60,6 +76,13 @@ def charged_once(trial: Trial) -> None:
     _branches(trial)
     _rates(trial)
     nothing_held(trial, 2)
+
+
+def _continued(trial: Trial) -> int:
+    """Count the children that were asked for a second time to go on after their thinking: the same samples."""
+    assert trial.outcome is not None
+    nodes = trial.outcome.graph or ()
+    return sum(node.origin is Origin.SAMPLED and node.drawn_from is not node.parent for node in nodes)
 
 
 def _branches(trial: Trial) -> None:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from tts.budget import Budget
 from tts.fakes import shuffled, tree_script
 from tts.laws.trials import PATH_TOKENS, Conditions, Trial
+from tts.seeds import derive
+from tts.types import Sampling
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,8 +42,10 @@ class Bench:
         """Return a row of trials for each budget, each row under the same adversarial schedules."""
         if self._matrix is None:
             every = None if self.thorough else 3
-            limits = [Budget(), *tight((await self.free()).ended().usage)][:every]
-            rows = [list(schedules(Conditions(budget=each)))[:every] for each in limits]
+            limits = [Budget(), *tight((await self.free()).ended().usage)]
+            firsts = [Conditions(budget=each) for each in limits]
+            firsts = firsts[:every] if every else [*firsts, *map(thinking, limits[:2])]
+            rows = [list(schedules(first))[:every] for first in firsts]
             self._matrix = [[await self.run(conditions) for conditions in row] for row in rows]
         return self._matrix
 
@@ -67,6 +71,21 @@ def schedules(conditions: Conditions) -> Iterator[Conditions]:
     yield replace(conditions, schedule=shuffled(1), judging=shuffled(8))
     yield replace(conditions, schedule=shuffled(2), judging=shuffled(9), concurrency=3)
     yield replace(conditions, judging=shuffled(5, 40))
+
+
+def thinking(budget: Budget) -> Conditions:
+    """Return conditions under which the model thinks first, and is cut short by the cap on thinking now and then."""
+    sampling = Sampling(max_tokens=PATH_TOKENS, step_tokens=60, thinking_tokens=24)
+    return Conditions(budget=budget, script=thinking_script, sampling=sampling)
+
+
+def thinking_script(path: str, seed: int) -> str:
+    """Think for a while, unless that is over, then speak."""
+    thought, closed, said = path.partition("</think>")
+    if closed:
+        return tree_script()(said.lstrip("\n"), seed)
+    more = "" if thought else "<think>" + "hm " * (1 + derive("thought", seed) % 12)
+    return f"{more}</think>\n\n{tree_script()('', seed)}"
 
 
 def halting_script(path: str, seed: int) -> str:

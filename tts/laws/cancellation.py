@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import anyio
 import anyio.lowlevel
 
+from tts.budget import Budget
+from tts.laws.bench import thinking
 from tts.laws.budget import nothing_held
 from tts.laws.trials import Conditions, Trial, require
 
@@ -16,14 +19,16 @@ if TYPE_CHECKING:
 
 
 async def check(bench: Bench) -> None:
-    """Cancelled early, midway and late, while sampling and while scoring, wide and narrow."""
+    """Cancelled early, midway and late, while sampling, scoring and thinking, wide and narrow."""
     total = (await bench.free()).ended().usage.generated
     for part in (0.0, 0.1, 0.5, 0.9):
-        for concurrency in (64, 2):
-            await _cancelled(bench.strategy, int(total * part), concurrency)
+        await _cancelled(bench.strategy, Conditions(), int(total * part))
+        await _cancelled(bench.strategy, Conditions(concurrency=2), int(total * part))
+    for part in (0.1, 0.4) if bench.thorough else ():
+        await _cancelled(bench.strategy, thinking(Budget()), int(total * part))
 
 
-async def _cancelled(strategy: Strategy, after: int, concurrency: int) -> None:
+async def _cancelled(strategy: Strategy, conditions: Conditions, after: int) -> None:
     scope = anyio.CancelScope()
     allowed: list[int] = []
 
@@ -33,8 +38,7 @@ async def _cancelled(strategy: Strategy, after: int, concurrency: int) -> None:
             scope.cancel()
         await anyio.lowlevel.checkpoint()
 
-    conditions = Conditions(schedule=wait, judging=wait, concurrency=concurrency)
-    trial = Trial(strategy, conditions)
+    trial = Trial(strategy, replace(conditions, schedule=wait, judging=wait))
     with scope:
         await trial.run()
     sampled = trial.generator.sampled
