@@ -207,6 +207,17 @@ async def test_given_text_is_a_step_that_costs_nothing_and_is_continued_as_ids()
     assert trial.ended().usage.generated == trial.generator.sampled
 
 
+async def test_what_goes_on_after_a_finished_path_goes_on_without_its_end_of_sequence() -> None:
+    async def body(s: Search) -> list[Node]:
+        [finished] = await s.expand(s.root, whole=True)
+        return await s.expand(await s.transform(finished, "Wait.\n\n"), 2, whole=True)
+
+    trial = await search_freely(body)
+    request = trial.generator.calls[-1]
+    assert "boxed" in request.text
+    assert list(request.token_ids) == list(letters(request.text))
+
+
 async def test_given_text_that_fills_the_path_ends_it() -> None:
     async def body(s: Search) -> list[Node]:
         return [await s.transform(s.root, "x" * 120)]

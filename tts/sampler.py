@@ -15,7 +15,7 @@ from tts.thinking import allowed_tokens, closing
 from tts.types import Completion, Finish
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from tts.search import Search
 
@@ -91,7 +91,7 @@ class Sampler:
         request = GenerationRequest(
             prompt=run.prompt,
             text="".join(node.text for node in path),
-            token_ids=[token for node in path for token in node.token_ids or ()] if known else (),
+            token_ids=[token for node in path for token in _spoken(node)] if known else (),
             count=count,
             seed=seed,
             max_tokens=group.allowed,
@@ -205,3 +205,9 @@ class Sampler:
         run.counts.cancelled += seen
         run.graph.append(node)
         run.emit_node(node)
+
+
+def _spoken(node: Node) -> Sequence[int]:
+    """Return the tokens that a step's text consists of: a path that goes on has no end of sequence in it."""
+    ids: Sequence[int] = node.token_ids or ()
+    return ids[:-1] if node.finish is Finish.EOS else ids
