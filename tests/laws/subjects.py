@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args, get_origin
 
+from tests.laws.wanderer import Wanderer
 from tts import registry
 from tts.errors import ParameterError
 from tts.protocols import Needs, Strategy
@@ -142,10 +143,11 @@ def variants(name: str) -> Iterator[Strategy]:
         yield small(name, **parameters)
 
 
+WILD: list[Strategy] = [Wanderer(plan=plan) for plan in range(8)]
 OWN: list[Strategy] = [InOrder(), InOrder(whole=True), EarlyStop(), EarlyStop(whole=True), SideBySide()]
 MAIN: list[Strategy] = [*(small(name) for name in registry.names("strategy")), *OWN]
 """One of each."""
-EVERY: list[Strategy] = [*MAIN, *(one for name in registry.names("strategy") for one in variants(name))]
+EVERY: list[Strategy] = [*MAIN, *(one for name in registry.names("strategy") for one in variants(name)), *WILD]
 """With all variants."""
 
 

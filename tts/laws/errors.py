@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tts.budget import Budget
 from tts.errors import BackendError, NeedsError, TransientError, TTSError
-from tts.fakes import FakeClock
+from tts.fakes import FakeClock, shuffled
 from tts.laws.accounting import charged_once, fault_at
 from tts.laws.determinism import same_search
 from tts.laws.trials import Conditions, Trial, require
@@ -36,9 +36,10 @@ async def check(bench: Bench) -> None:
 async def _fatal(bench: Bench, call: int) -> None:
     said = "engine 17 is on fire"
     fault = BackendError(said)
-    trial = await bench.run(Conditions(faults=lambda number: fault if number >= call else None))
-    if trial.error is None and trial.left_children():
-        return  # it had its answer, and the fault was cancelled with the children that met it
+    failing = Conditions(faults=lambda number: fault if number >= call else None, schedule=shuffled(1))
+    trial = await bench.run(failing)
+    if trial.error is None and (trial.left_children() or trial.consumed() == (await bench.free()).consumed()):
+        return  # it had all that it wanted, and the fault was cancelled with the block that met it
     require(7, trial.error is fault, "the engine's error was not raised as itself", error=trial.error)
     assert trial.outcome is not None
     require(7, trial.outcome.ended is Ended.ERROR, "an error is no ending", ended=trial.outcome.ended)
