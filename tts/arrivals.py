@@ -202,7 +202,14 @@ class Arrivals:
     async def _score(self, verifier: Verifier, how: Aggregation) -> None:
         while self._unscored:
             batch = list(self._unscored)
-            await judge(self._search, verifier, [node for _, node in batch], how)
+            try:
+                await judge(self._search, verifier, [node for _, node in batch], how)
+            except BaseException:
+                # Aborted or failed, it is charged already; what was held for it must not count beside that.
+                for group, _ in batch:
+                    self._ledger.release(group.score_cost or Amounts())
+                    group.unscored -= 1
+                raise
             del self._unscored[: len(batch)]
             for group, node in batch:
                 self._arrive(group, node)
