@@ -21,7 +21,7 @@ ONLY = {
         "voting",
     },
     "verifiers": {"aggregation", "errors", "protocols", "types", "answers", "seeds", "steps"},
-    "backends": {"errors", "protocols", "types", "retry", "seeds", "steps", "trace"},
+    "backends": {"admission", "affinity", "errors", "protocols", "types", "retry", "seeds", "steps", "trace"},
 }  # fmt: skip
 """Rooms that may use these and themselves, and no others, when they run."""
 

@@ -92,13 +92,13 @@ async def test_what_the_backend_asks_for_is_kept_to() -> None:
 def test_delays_stay_within_their_ceiling_however_often_it_failed(
     failures: int, first: float, longest: float, seed: int
 ) -> None:
-    delay = Retry(first_delay=first, longest_delay=longest).delay(failures, None, Random(seed))
+    delay = Retry(first_delay=first, longest_delay=longest).delay(failures, TransientError("x"), Random(seed))
     assert 0 <= delay <= min(longest, first * 2.0 ** min(failures - 1, 1000))
 
 
 def test_delays_are_spread_out() -> None:
     retry = Retry(first_delay=1.0)
-    delays = [retry.delay(3, None, Random(seed)) for seed in range(200)]
+    delays = [retry.delay(3, TransientError("x"), Random(seed)) for seed in range(200)]
     assert min(delays) < 0.5
     assert max(delays) > 3.5
 

@@ -112,6 +112,7 @@ def make_node(run: Run, group: Group, place: int, completion: Completion) -> Nod
     node.path_tokens += completion.tokens
     node.token_ids = completion.token_ids
     node.logprobs = completion.logprobs
+    node.top_logprobs = completion.top_logprobs
     node.steps = len(split_steps(completion.text, run.sampling.delimiters))
     node.path_steps += node.steps
     node.status = _status(run, node, completion.finish)

@@ -19,7 +19,7 @@ import anyio
 from tts import registry
 from tts.laws import LAWS, Bench
 from tts.laws.trials import require
-from tts.protocols import SEED_BLOCK, GenerationRequest, Path
+from tts.protocols import SEED_BLOCK, GenerationRequest, Path, connect
 from tts.setup import as_problem
 from tts.types import Completion, Finish, Sampling
 
@@ -101,6 +101,7 @@ async def check_generator(
     """
     generator = make()
     try:
+        await connect(generator)
         prompt = await generator.encode(as_problem(question).messages)
         engine = _Engine(generator, prompt, max_tokens)
         for cap in (1, 3, max_tokens):
@@ -232,6 +233,7 @@ async def check_scorer(
     """
     scorer = make()
     try:
+        await connect(scorer)
         start = list(await scorer.encode(as_problem(question).messages))
         sequences, positions = [], []
         for count in range(1, len(texts) + 1):
@@ -276,6 +278,7 @@ async def check_verifier(
     """
     verifier = make()
     try:
+        await connect(verifier)
         messages = as_problem(question).messages
         paths = [Path(messages, tuple(steps), True), Path(messages, ("".join(steps),), True)]
         if verifier.capabilities.partial:

@@ -91,12 +91,17 @@ class BackendError(TTSError):
 class TransientError(BackendError):
     """Raised by a backend for a fault that may pass; the runtime tries again.
 
-    `delay` is how many seconds the backend asks to be left alone, or None.
+    Attributes:
+        delay: How many seconds the backend asks to be left alone, or None.
+        at_once: There is no reason to wait: a connection that was closed is opened anew, or another replica answers.
+        began: Something may have been sampled for it. If not, nothing is charged.
     """
 
-    def __init__(self, message: str, *, delay: float | None = None) -> None:
+    def __init__(self, message: str, *, delay: float | None = None, at_once: bool = False, began: bool = True) -> None:
         super().__init__(message)
         self.delay = delay
+        self.at_once = at_once
+        self.began = began
 
 
 class EngineDeadError(BackendError):

@@ -58,6 +58,7 @@ class Node:
     __slots__ = (
         "arrival", "depth", "digest", "drawn_from", "draws", "finish", "graph", "key", "logprobs", "origin", "parent",
         "path_steps", "path_tokens", "score", "scores", "seed", "status", "steps", "text", "token_ids", "tokens",
+        "top_logprobs",
     )  # fmt: skip
 
     def __init__(self, graph: SearchGraph, parent: Node | None, draw: int, text: str, origin: Origin) -> None:
@@ -73,6 +74,7 @@ class Node:
         self.path_steps: int = 0 if parent is None else parent.path_steps
         self.token_ids: array[int] | None = None
         self.logprobs: array[float] | None = None
+        self.top_logprobs: array[float] | None = None
         self.steps = 0
         self.scores: tuple[float, ...] = ()
         self.score: float | None = None

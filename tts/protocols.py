@@ -26,6 +26,8 @@ class Capabilities:
         continuation: It continues a path exactly where it stopped.
         token_ids: It shows token ids and takes a prefix as token ids.
         logprobs: It gives the log-probability of each sampled token.
+        logprobs_free: They cost nothing, so that they are asked for without need.
+        top_logprobs: How many log-probabilities of the most likely tokens it gives for each sampled one, at most.
         seeds: The same request with the same seed gives the same text.
         exact_cancellation: When a request is cancelled, every token sampled has been reported to the sink.
         context: Prompt and path together, in tokens; None if unknown.
@@ -45,6 +47,8 @@ class Capabilities:
     continuation: bool = True
     token_ids: bool = True
     logprobs: bool = True
+    logprobs_free: bool = True
+    top_logprobs: int = 0
     seeds: bool = True
     exact_cancellation: bool = False
     context: int | None = None
@@ -74,6 +78,7 @@ class GenerationRequest:
         delimiters: Texts that end a step; empty when children run to the end of the path.
         sampling: Temperature and the rest; its caps and delimiters are not for the engine.
         logprobs: Whether log-probabilities are wanted.
+        top_logprobs: Of how many of the most likely tokens, for each sampled one.
         cancellable: Whether the caller may cancel, so that progress is worth reporting.
     """
 
@@ -86,6 +91,7 @@ class GenerationRequest:
     delimiters: tuple[str, ...]
     sampling: Sampling
     logprobs: bool = False
+    top_logprobs: int = 0
     cancellable: bool = False
 
 
@@ -115,7 +121,9 @@ class Generator(Protocol):
     G5. With `seeds`, child j depends on (prompt, path, seed + j, sampling) alone, not on what runs beside it.
     G6. Cancelling `generate` aborts on the engine. With `exact_cancellation`, progress has by then told every token.
     G7. A fault that may pass is a TransientError; children already delivered stay delivered.
-    G8. With `logprobs` asked and supported, there is one per token; with `token_ids`, one id per token.
+    G8. With `logprobs` asked and supported, there is one per token; with `token_ids`, one id per token; with
+    `top_logprobs`, that many per token, the greatest first.
+    G9. What must be asked of a server first is asked in `connect`, where there is one (see the function of that name).
     """
 
     @property
@@ -181,6 +189,19 @@ class Scorer(Protocol):
 
     async def aclose(self) -> None:
         """Release the engine."""
+
+
+async def connect(backend: object) -> None:
+    """Let a backend that has a method `connect` find out what it can do; capabilities are read after that.
+
+    It may be called any number of times; one that has no such method is ready as it is.
+
+    Raises:
+        BackendError: There is no such server, or it is not what it was taken for.
+    """
+    ask = getattr(backend, "connect", None)
+    if ask is not None:
+        await ask()
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,12 +295,14 @@ class Needs:
         partial_scores: A verifier that judges unfinished paths.
         continuation: A generator that continues a path exactly where it stopped.
         logprobs: Log-probabilities of sampled tokens.
+        top_logprobs: Of so many of the most likely tokens, for each sampled one.
     """
 
     verifier: bool = False
     partial_scores: bool = False
     continuation: bool = False
     logprobs: bool = False
+    top_logprobs: int = 0
 
 
 class Strategy(Frozen):

@@ -30,7 +30,10 @@ BUILT_IN: Mapping[Kind, Mapping[str, str]] = {
         "particle_filter": "tts.strategies.particle_filter:ParticleFilter",
         "self_consistency": "tts.strategies.self_consistency:SelfConsistency",
     },
-    "generator": {"embedded": "tts.registry:_embedded_generator"},
+    "generator": {
+        "embedded": "tts.registry:_embedded_generator",
+        "vllm": "tts.backends.vllm_server:VLLMServer",
+    },
     "verifier": {"embedded": "tts.registry:_embedded_verifier"},
     "task": {"countdown": "tts.benchmarks.tasks:COUNTDOWN"},
 }

@@ -21,14 +21,16 @@ T = TypeVar("T")
 class Retry(Frozen):
     """How often and how patiently a transient fault is tried again: exponential backoff with full jitter."""
 
-    attempts: int = Field(default=4, gt=0, description="calls in all")
+    attempts: int = Field(default=6, gt=0, description="calls in all")
     first_delay: float = Field(default=0.5, ge=0, description="seconds, at most, before the second call")
     longest_delay: float = Field(default=20.0, ge=0, description="seconds")
 
-    def delay(self, failures: int, asked: float | None, random: random.Random) -> float:
+    def delay(self, failures: int, error: TransientError, random: random.Random) -> float:
         """Seconds to wait after that many failures; what the backend asked for is kept to."""
+        if error.at_once and failures == 1:
+            return 0.0
         ceiling = min(self.longest_delay, self.first_delay * 2.0 ** min(failures - 1, 1000))
-        return max(asked or 0.0, random.uniform(0, ceiling))
+        return max(error.delay or 0.0, random.uniform(0, ceiling))
 
 
 async def call_with_retry(
@@ -50,5 +52,5 @@ async def call_with_retry(
             if failures == retry.attempts or not again(error):
                 error.add_note(f"tried {failures} times")
                 raise
-            await clock.sleep(retry.delay(failures, error.delay, random))
+            await clock.sleep(retry.delay(failures, error, random))
     raise AssertionError("attempts is at least one")

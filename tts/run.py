@@ -14,8 +14,7 @@ from tts.types import Event
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    import anyio
-
+    from tts.admission import Admission
     from tts.graph import Node, SearchGraph
     from tts.protocols import Capabilities, Clock, Generator, Verifier
     from tts.types import Problem, Prompt, Sampling
@@ -76,11 +75,12 @@ class Run:
     caps: Caps
     seed: int
     clock: Clock
-    limiter: anyio.CapacityLimiter
+    limiter: Admission
     graph: SearchGraph
     started: float
     deadline: float | None = None
     logprobs: bool = False
+    top_logprobs: int = 0
     retry: Retry = field(default_factory=Retry)
     observers: Sequence[Callable[[Event], None]] = ()
     counts: Counts = field(default_factory=Counts)
@@ -134,4 +134,6 @@ def describe(node: Node) -> dict[str, object]:
     if node.logprobs is not None:
         # Nine digits give single precision back.
         data["logprobs"] = [float(f"{value:.9g}") for value in node.logprobs]
+    if node.top_logprobs is not None:
+        data["top_logprobs"] = [float(f"{value:.9g}") for value in node.top_logprobs]
     return data

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from tts.affinity import caller
 from tts.batch import Group, GroupSink, is_empty, make_node
 from tts.boundary import typed_errors
 from tts.errors import BackendError, TransientError
@@ -54,16 +55,19 @@ class Sampler:
         """
         run = self._run
         random = generator(run.seed, "retry", group.parent.key, group.first)
-        async with run.limiter:
-            try:
-                await call_with_retry(
-                    lambda: self._attempt(group), run.retry, run.clock, random, lambda _: self._may_retry(group)
-                )
-            except TransientError:
-                if not group.dropped:
-                    raise
+        try:
+            await call_with_retry(
+                lambda: self._attempt(group), run.retry, run.clock, random, lambda error: self._may_retry(group, error)
+            )
+        except TransientError:
+            if not group.dropped:
+                raise
 
     async def _attempt(self, group: Group) -> None:
+        async with self._run.limiter.places(order=caller().order):
+            await self._ask_all(group)
+
+    async def _ask_all(self, group: Group) -> None:
         for offset, count in list(group.missing_runs()):
             await self._ask(group, offset, count)
         if (missing := next(group.missing_runs(), None)) is not None:
@@ -98,16 +102,20 @@ class Sampler:
             delimiters=() if group.whole else run.sampling.delimiters,
             sampling=group.sampling,
             logprobs=run.logprobs,
+            top_logprobs=run.top_logprobs,
             cancellable=self._cancellable,
         )
         sink = GroupSink(run, self._ledger, group, offset, self._deliver, self._wake)
         with typed_errors(BackendError, f"generator {run.generator.capabilities.name}"):
             await run.generator.generate(request, sink)
 
-    def _may_retry(self, group: Group) -> bool:
+    def _may_retry(self, group: Group, error: TransientError) -> bool:
         for place, tokens in enumerate(group.observed):
             if tokens is not None and group.children[place] is None:
-                self._charge_failure(group, place, tokens, "fault")
+                if error.began or tokens:
+                    self._charge_failure(group, place, tokens, "fault")
+                else:
+                    group.observed[place] = None
         if self._ledger.overdrawn():
             group.dropped = True
             for place, child in enumerate(group.children):

@@ -13,12 +13,13 @@ import anyio
 
 from tts import registry
 from tts.__about__ import __version__
+from tts.admission import Admission
 from tts.answers import MathAnswerReader
 from tts.boundary import typed_errors
 from tts.budget import Budget
 from tts.clock import SystemClock
 from tts.errors import BackendError, BudgetError, NeedsError, ParameterError, ProblemError
-from tts.protocols import Clock, Generator, Strategy, Verifier
+from tts.protocols import Clock, Generator, Strategy, Verifier, connect
 from tts.retry import Retry
 from tts.runtime import check_runtime
 from tts.trace import TraceWriter
@@ -81,7 +82,7 @@ class Setup:
     seed: int
     system: str | None
     reader: AnswerReader | None
-    limiter: anyio.CapacityLimiter
+    limiter: Admission
     retry: Retry
     trace: TraceWriter | None
     clock: Clock
@@ -127,7 +128,7 @@ async def prepare(options: SolveOptions) -> Setup:
     """
     made: list[Generator | Verifier] = []
     try:
-        return _resolve(options, made)
+        return await _resolve(options, made)
     except BaseException:
         await _close(made)
         raise
@@ -139,7 +140,7 @@ async def _close(backends: Iterable[Generator | Verifier]) -> None:
             await backend.aclose()
 
 
-def _resolve(options: SolveOptions, made: list[Generator | Verifier]) -> Setup:
+async def _resolve(options: SolveOptions, made: list[Generator | Verifier]) -> Setup:
     registry.check_options(options, SolveOptions.__annotations__)
     if "generator" not in options:
         raise NeedsError('a generator is needed: generator="embedded", or an object with the Generator protocol')
@@ -150,6 +151,8 @@ def _resolve(options: SolveOptions, made: list[Generator | Verifier]) -> Setup:
     budget = Budget.parse(given) if isinstance(given, str) else given
     generator = _make(options["generator"], registry.generator, made)
     judge = None if verifier is None else _make(verifier, registry.verifier, made)
+    for backend in (generator, judge):
+        await connect(backend)
     check_needs(strategy, generator, judge)
     check_meters(budget, generator, judge)
     for able in capabilities_of(generator, judge):
@@ -158,7 +161,7 @@ def _resolve(options: SolveOptions, made: list[Generator | Verifier]) -> Setup:
     return Setup(
         strategy=strategy, generator=generator, verifier=judge, sampling=sampling, budget=budget,
         seed=options.get("seed", 0), system=options.get("system"), reader=options.get("reader"),
-        limiter=anyio.CapacityLimiter(registry.positive("concurrency", options.get("concurrency", 64))),
+        limiter=Admission(registry.positive("concurrency", options.get("concurrency", 64))),
         retry=options.get("retry", Retry()), trace=None if path is None else TraceWriter(path),
         clock=options.get("clock") or SystemClock(), observers=tuple(options.get("observers", ())), owned=tuple(made),
     )  # fmt: skip
@@ -190,14 +193,17 @@ def check_types(options: SolveOptions) -> None:
     for option, verb in (("generator", "generate"), ("verifier", "score")):
         given = options.get(option, "")
         # By their verbs rather than by isinstance, which does not see what a wrapper passes on.
-        if (
-            given is not None
-            and not isinstance(given, str)
-            and not (hasattr(given, verb) and hasattr(given, "capabilities"))
-        ):
+        if given is not None and not isinstance(given, str) and not (_has(given, verb) and _has(given, "capabilities")):
             raise ParameterError(
                 f"{option} is {reprlib.repr(given)}; it takes a name, or what has the {option.title()} protocol"
             )
+
+
+def _has(given: object, name: str) -> bool:
+    try:
+        return hasattr(given, name)
+    except BackendError:  # what it can do is known once it is connected
+        return True
 
 
 def _make(given: T | str, make: Callable[[str], T], made: list[Generator | Verifier]) -> T:
@@ -231,6 +237,11 @@ def check_needs(strategy: Strategy, generator: Generator, verifier: Verifier | N
         raise NeedsError(f"{strategy.name} continues paths step by step; {able.name} cannot continue a given text")
     if needs.logprobs and not able.logprobs:
         raise NeedsError(f"{strategy.name} needs log-probabilities; {able.name} gives none")
+    if needs.top_logprobs > able.top_logprobs:
+        raise NeedsError(
+            f"{strategy.name} needs the {needs.top_logprobs} greatest log-probabilities of each token; "
+            f"{able.name} gives {able.top_logprobs}"
+        )
 
 
 def check_meters(budget: Budget, generator: Generator, verifier: Verifier | None) -> None:

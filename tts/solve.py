@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tts.affinity import on_behalf_of
 from tts.boundary import typed_errors
 from tts.budget import Ledger
 from tts.errors import StrategyError, TTSError
@@ -35,6 +36,16 @@ async def solve_prepared(setup: Setup, given: ProblemLike) -> tuple[Outcome, TTS
         UsageError: The problem cannot be asked; nothing was spent.
     """
     problem = as_problem(given)
+    with on_behalf_of(affinity_key(problem)):
+        return await _solve(setup, problem)
+
+
+def affinity_key(problem: Problem) -> str:
+    """Return what is the same whenever the same is asked."""
+    return f"{derive(*(part for message in problem.messages for part in (message.role, message.content))):016x}"
+
+
+async def _solve(setup: Setup, problem: Problem) -> tuple[Outcome, TTSError | None]:
     started = setup.clock.now()
     prompt = await render(setup, problem)
     caps = resolve_caps(setup.sampling, setup.generator.capabilities, prompt)
@@ -47,10 +58,16 @@ async def solve_prepared(setup: Setup, given: ProblemLike) -> tuple[Outcome, TTS
         problem=problem, prompt=prompt, generator=setup.generator, verifier=setup.verifier, sampling=sampling,
         caps=caps, seed=problem_seed(setup.seed, problem), clock=setup.clock, limiter=setup.limiter,
         graph=SearchGraph(prompt, reader_for(setup, problem), split), started=started,
-        deadline=None if seconds is None else started + seconds, logprobs=setup.generator.capabilities.logprobs,
+        deadline=None if seconds is None else started + seconds, logprobs=_wants_logprobs(setup),
+        top_logprobs=setup.strategy.needs.top_logprobs,
         retry=setup.retry, observers=observers,
     )  # fmt: skip
     return await _search(setup, Search(run, run.graph.root, Ledger(setup.budget)))
+
+
+def _wants_logprobs(setup: Setup) -> bool:
+    able, needs = setup.generator.capabilities, setup.strategy.needs
+    return able.logprobs and (able.logprobs_free or needs.logprobs or needs.top_logprobs > 0)
 
 
 async def _search(setup: Setup, search: Search) -> tuple[Outcome, TTSError | None]:

@@ -181,6 +181,8 @@ def _read_node(graph: SearchGraph, nodes: Mapping[Key, Node], event: Mapping[str
         node.token_ids = array("i", event["token_ids"])
     if "logprobs" in event:
         node.logprobs = array("f", event["logprobs"])
+    if "top_logprobs" in event:
+        node.top_logprobs = array("f", event["top_logprobs"])
     return node
 
 

@@ -107,6 +107,7 @@ class Completion:
     `text` is exactly what the tokens say, a matched delimiter included. `tokens` counts what was sampled,
     end-of-sequence included. `token_ids` and `logprobs` (natural logarithm, of the tokens sampled, under the sampled
     distribution before temperature) are packed arrays of type "i" and "f", or None where the engine gives none.
+    `top_logprobs` has, for each token in turn, those of the most likely tokens, the greatest first.
     """
 
     text: str
@@ -114,6 +115,7 @@ class Completion:
     tokens: int
     token_ids: array[int] | None = None
     logprobs: array[float] | None = None
+    top_logprobs: array[float] | None = None
 
 
 class Usage(Frozen):

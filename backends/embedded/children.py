@@ -6,16 +6,16 @@ from array import array
 from functools import partial
 from typing import TYPE_CHECKING
 
-from tts.backends.embedded.language import Transcript
 from tts.backends.embedded.sampling import Draw, uniforms
-from tts.backends.embedded.worker import Mailbox
+from tts.backends.language import Transcript
+from tts.backends.worker import Mailbox
 from tts.types import Completion, Finish
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tts.backends.embedded.arrays import Floats
-    from tts.backends.embedded.language import Language
+    from tts.backends.language import Language
     from tts.protocols import GenerationRequest, Sink
 
 

@@ -9,7 +9,7 @@ from tts.backends.embedded.batch import Batch
 from tts.backends.embedded.children import Asked
 from tts.backends.embedded.folder import find_folder
 from tts.backends.embedded.loaded import Loaded, at_least
-from tts.backends.embedded.worker import Worker
+from tts.backends.worker import Worker
 from tts.errors import ParameterError, ProblemError
 from tts.protocols import SEED_BLOCK, Capabilities
 from tts.types import Prompt

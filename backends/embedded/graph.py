@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tts.backends.embedded.optional import need
+from tts.backends.optional import need
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,8 +7,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from tts.backends.embedded.cache import PrefixCache
-from tts.backends.embedded.language import Language
 from tts.backends.embedded.network import Network
+from tts.backends.language import Language
 from tts.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ class Loaded:
     def __init__(self, folder: Folder, template: str | None, threads: int) -> None:
         self.folder = folder
         self.network = Network(folder.network, at_least("threads", threads, 1))
-        self.language = Language(folder, template)
+        self.language = Language(folder.path, template)
         self._threads = threads
 
     @cached_property

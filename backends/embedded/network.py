@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tts.backends.embedded.optional import need
 from tts.backends.embedded.shape import Shape
+from tts.backends.optional import need
 from tts.errors import ParameterError
 
 if TYPE_CHECKING:

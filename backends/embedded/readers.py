@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tts.backends.embedded.network import Lanes, Reading
-from tts.backends.embedded.worker import Mailbox
+from tts.backends.worker import Mailbox
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,7 +10,7 @@ import numpy as np
 from tts.backends.embedded.folder import find_folder
 from tts.backends.embedded.loaded import Loaded, at_least
 from tts.backends.embedded.readers import Posed, Readers
-from tts.backends.embedded.worker import Worker
+from tts.backends.worker import Worker
 from tts.errors import ParameterError
 from tts.protocols import ScorerCapabilities
 

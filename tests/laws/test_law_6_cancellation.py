@@ -48,7 +48,7 @@ async def test_leaving_a_block_aborts_its_requests(body: object, concurrency: in
     usage = trial.ended().usage
     assert trial.generator.running == 0
     assert trial.limiter is not None
-    assert trial.limiter.borrowed_tokens == 0
+    assert trial.limiter.taken == 0
     assert trial.ledger.held == Amounts()
     assert usage.generated == trial.generator.sampled
 

@@ -14,6 +14,7 @@ import anyio
 
 from tts import registry
 from tts.errors import ParameterError, UnknownNameError
+from tts.protocols import connect
 
 if TYPE_CHECKING:
     import argparse
@@ -150,6 +151,8 @@ async def opened(choice: Choice) -> AsyncIterator[tuple[Generator, Verifier | No
         made.append(make("generator", choice.generator))
         if choice.verifier is not None:
             made.append(make("verifier", choice.verifier))
+        for backend in made:
+            await connect(backend)
         yield made[0], made[1] if len(made) > 1 else None
     finally:
         with anyio.CancelScope(shield=True):

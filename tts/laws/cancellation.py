@@ -51,7 +51,7 @@ def left_nothing(trial: Trial) -> None:
     """Check what a search that was cancelled has left."""
     running = trial.generator.running
     require(6, running == 0, "children still run on the engine", running=running)
-    borrowed = trial.limiter.borrowed_tokens if trial.limiter is not None else 0
+    borrowed = trial.limiter.taken if trial.limiter is not None else 0
     require(6, borrowed == 0, "permits are still borrowed", borrowed=borrowed)
     nothing_held(trial, 6)
     spent = trial.ledger.spent

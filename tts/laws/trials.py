@@ -29,8 +29,7 @@ from tts.types import Sampling
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import anyio
-
+    from tts.admission import Admission
     from tts.budget import Ledger
     from tts.errors import TTSError
     from tts.outcome import Outcome
@@ -160,7 +159,7 @@ class Trial:
         self.peaks: dict[str, float] = dict.fromkeys(WATCHED, 0)
         self.outcome: Outcome | None = None
         self.error: TTSError | None = None
-        self.limiter: anyio.CapacityLimiter | None = None
+        self.limiter: Admission | None = None
         self._probe = Probe(inner=strategy)
 
     @property

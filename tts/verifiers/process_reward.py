@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from tts.errors import ScoreCountError
-from tts.protocols import PathScore, VerifierCapabilities
+from tts.protocols import PathScore, VerifierCapabilities, connect
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,20 +24,23 @@ class ProcessReward:
     def __init__(self, scorer: Scorer, *, good: int = 1) -> None:
         self._scorer = scorer
         self._good = good
-        able = scorer.capabilities
-        self._capabilities = VerifierCapabilities(
+
+    async def connect(self) -> None:
+        """Let the scorer find out what it can do."""
+        await connect(self._scorer)
+
+    @cached_property
+    def capabilities(self) -> VerifierCapabilities:
+        """One score a step; unfinished paths too."""
+        able = self._scorer.capabilities
+        return VerifierCapabilities(
             name=f"process_reward({able.name})",
             steps=True,
             dollars_per_token=able.dollars_per_token,
             flops_per_token=able.flops_per_token,
             runtimes=able.runtimes,
-            fingerprint={**able.fingerprint, "good": good},
+            fingerprint={**able.fingerprint, "good": self._good},
         )
-
-    @property
-    def capabilities(self) -> VerifierCapabilities:
-        """One score a step; unfinished paths too."""
-        return self._capabilities
 
     async def score(self, paths: Sequence[Path]) -> list[PathScore]:
         """Score every step of every path.
@@ -51,7 +55,7 @@ class ProcessReward:
             positions.append(places)
         rows = await self._scorer.probabilities(sequences, positions)
         if [len(row) for row in rows] != [len(places) for places in positions]:
-            raise ScoreCountError(f"{self._capabilities.name}: the scorer returned another number of rows than steps")
+            raise ScoreCountError(f"{self.capabilities.name}: the scorer returned another number of rows than steps")
         return [
             PathScore([float(row[self._good]) for row in path_rows], len(ids))
             for path_rows, ids in zip(rows, sequences, strict=True)

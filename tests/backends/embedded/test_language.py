@@ -15,7 +15,7 @@ from tokenizers.models import BPE, WordLevel
 from tokenizers.pre_tokenizers import ByteLevel as ByteLevelSplit
 
 from tts.backends.embedded.folder import Folder, find_folder
-from tts.backends.embedded.language import Language, Transcript
+from tts.backends.language import Language, Transcript
 from tts.errors import ParameterError, ProblemError, UnknownNameError
 from tts.types import Message
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def plain(policy: Path) -> Language:
-    return Language(Folder(policy))
+    return Language(policy)
 
 
 @pytest.fixture(scope="session")
@@ -36,7 +36,7 @@ def bytewise(tmp_path_factory: pytest.TempPathFactory) -> Language:
     tokenizer.pre_tokenizer = ByteLevelSplit(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = ByteLevel()
     tokenizer.save(str(folder / "tokenizer.json"))
-    return Language(Folder(folder), template="{{ messages[0].content }}")
+    return Language(folder, template="{{ messages[0].content }}")
 
 
 def user(content: str) -> Message:
@@ -47,7 +47,7 @@ def test_the_template_sees_roles_and_special_tokens(policy: Path) -> None:
     template = (
         "{{ eos_token }}{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}{{ add_generation_prompt }}"
     )
-    language = Language(Folder(policy), template)
+    language = Language(policy, template)
     assert language.render([user("a")]) == "<eos><user>aTrue"
     begun = [user("a"), Message(role="assistant", content="b")]
     assert language.render(begun) == "<eos><user>a<assistant>bFalse"
@@ -57,15 +57,15 @@ def test_a_refusing_or_broken_template_is_a_typed_error(policy: Path, plain: Lan
     with pytest.raises(ProblemError, match="no system turns"):
         plain.render([Message(role="system", content="s")])
     with pytest.raises(ParameterError, match="cannot be read"):
-        Language(Folder(policy), "{% for %}")
+        Language(policy, "{% for %}")
     with pytest.raises(ProblemError, match="refuses"):
-        Language(Folder(policy), "{{ ''.__class__.__mro__ }}").render([user("a")])
+        Language(policy, "{{ ''.__class__.__mro__ }}").render([user("a")])
 
 
 def test_a_folder_without_a_template_is_refused(policy: Path, tmp_path: Path) -> None:
     shutil.copy(policy / "tokenizer.json", tmp_path)
     with pytest.raises(ParameterError, match="no chat template"):
-        Language(Folder(tmp_path))
+        Language(tmp_path)
 
 
 def test_an_unknown_piece_is_named_with_what_is_known(plain: Language) -> None:
@@ -101,7 +101,7 @@ def test_a_leading_space_is_kept_after_other_words(tmp_path: Path) -> None:
     tokenizer = Tokenizer(WordLevel({"▁one": 0, "▁two": 1}, unk_token="▁one"))
     tokenizer.decoder = Metaspace()
     tokenizer.save(str(tmp_path / "tokenizer.json"))
-    transcript = Transcript(Language(Folder(tmp_path), "{{ 1 }}"), [0])
+    transcript = Transcript(Language(tmp_path, "{{ 1 }}"), [0])
     transcript.add(1)
     assert transcript.text == " two"
 

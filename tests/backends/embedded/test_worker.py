@@ -13,7 +13,7 @@ import pytest
 
 from tts.backends.embedded import EmbeddedGenerator, batch, sampling
 from tts.backends.embedded.batch import Batch
-from tts.backends.embedded.worker import Mailbox
+from tts.backends.worker import Mailbox
 from tts.errors import EngineDeadError
 
 if TYPE_CHECKING:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import re
 from typing import TYPE_CHECKING, Any
 
-from tts.backends.embedded.optional import need
+from tts.backends.optional import need
 from tts.errors import ParameterError, ProblemError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
-    from tts.backends.embedded.folder import Folder
     from tts.types import Message
 
 INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
 """What a decoder shows for a character whose bytes have not all come."""
+
+SPECIAL = re.compile(r"\b(?:bos|eos|unk|pad)_token\b")
 
 CONTEXT = 4
 """Tokens before a child that its first ones are decoded with."""
@@ -26,21 +30,30 @@ class Language:
     `template` is Jinja as Hugging Face writes it, and overrules the folder's own. It is run in a sandbox.
     """
 
-    def __init__(self, folder: Folder, template: str | None = None) -> None:
-        self._tokenizer: Any = need("tokenizers").Tokenizer.from_file(str(folder.path / "tokenizer.json"))
-        settings = folder.json("tokenizer_config.json")
-        self.template: str = (settings.get("chat_template") if template is None else template) or ""
+    def __init__(self, folder: Path, template: str | None = None) -> None:
+        """Load what is in a model's folder.
+
+        Raises:
+            ParameterError: It has no tokenizer.json, or there is no chat template.
+            MissingExtraError: The extra "embedded" is not installed.
+        """
+        if not (folder / "tokenizer.json").is_file():
+            raise ParameterError(f"{folder} has no tokenizer.json")
+        self._tokenizer: Any = need("tokenizers").Tokenizer.from_file(str(folder / "tokenizer.json"))
+        settings = _read(folder / "tokenizer_config.json")
+        own = _read_text(folder / "chat_template.jinja") or settings.get("chat_template")
+        self.template: str = (own if template is None else template) or ""
         if not self.template:
-            raise ParameterError(f"{folder.path} has no chat template: give one as template=")
-        self._render = _compile(self.template)
-        self._special = {
+            raise ParameterError(f"{folder} has no chat template: give one as template=")
+        special = {
             name: value["content"] if isinstance(value, dict) else value
             for name, value in settings.items()
             if name.endswith("_token") and value
         }
-        unknown = self._special.get("unk_token")
+        self._renderer = TemplateRenderer(self.template, special)
+        unknown = special.get("unk_token")
         self._unknown = None if unknown is None else self._tokenizer.token_to_id(unknown)
-        self._reads = folder.json("tts.json").get("reads")
+        self._reads = _read(folder / "tts.json").get("reads")
 
     def render(self, messages: Sequence[Message]) -> str:
         """Render a conversation; an answer that was begun is left open, any other is asked for.
@@ -48,13 +61,7 @@ class Language:
         Raises:
             ProblemError: The template refuses it.
         """
-        conversation = [message.model_dump() for message in messages]
-        begun = bool(messages) and messages[-1].role == "assistant"
-        try:
-            text: str = self._render(messages=conversation, add_generation_prompt=not begun, **self._special)
-        except need("jinja2").TemplateError as error:
-            raise ProblemError(f"the chat template refuses the conversation: {error}") from error
-        return text
+        return self._renderer.render(messages)
 
     def read(self, text: str) -> list[int]:
         """Return the token ids of what a model wrote; pieces that the tokenizer does not know are its unknown token."""
@@ -81,15 +88,53 @@ class Language:
         return text
 
 
-def _compile(template: str) -> Any:
-    """Return the function that renders a template, set up as Hugging Face does."""
-    settings = {"trim_blocks": True, "lstrip_blocks": True, "extensions": ["jinja2.ext.loopcontrols"]}
-    environment = need("jinja2.sandbox").ImmutableSandboxedEnvironment(**settings)
-    environment.globals["raise_exception"] = _refuse
-    try:
-        return environment.from_string(template).render
-    except need("jinja2").TemplateError as error:
-        raise ParameterError(f"the chat template cannot be read: {error}") from error
+def _read_text(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+def _read(path: Path) -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads(_read_text(path) or "{}")
+    return loaded
+
+
+class TemplateRenderer:
+    """A chat template as Hugging Face writes them, in Jinja, run in a sandbox.
+
+    `special` are the tokens that templates know by name, such as bos_token.
+    """
+
+    def __init__(self, template: str, special: Mapping[str, str] | None = None) -> None:
+        """Compile a template.
+
+        Raises:
+            ParameterError: It is no Jinja, or names special tokens that are not given.
+            MissingExtraError: The extra "embedded" is not installed.
+        """
+        self._special = special or {}
+        lacking = sorted(set(SPECIAL.findall(template)) - set(self._special)) if special is None else []
+        if lacking:
+            raise ParameterError(f"the chat template names {', '.join(lacking)}: give the tokenizer= that has them too")
+        settings = {"trim_blocks": True, "lstrip_blocks": True, "extensions": ["jinja2.ext.loopcontrols"]}
+        environment = need("jinja2.sandbox").ImmutableSandboxedEnvironment(**settings)
+        environment.globals["raise_exception"] = _refuse
+        try:
+            self._render: Any = environment.from_string(template).render
+        except need("jinja2").TemplateError as error:
+            raise ParameterError(f"the chat template cannot be read: {error}") from error
+
+    def render(self, messages: Sequence[Message]) -> str:
+        """Render a conversation; an answer that was begun is left open, any other is asked for.
+
+        Raises:
+            ProblemError: The template refuses it.
+        """
+        conversation = [message.model_dump() for message in messages]
+        begun = bool(messages) and messages[-1].role == "assistant"
+        try:
+            text: str = self._render(messages=conversation, add_generation_prompt=not begun, **self._special)
+        except need("jinja2").TemplateError as error:
+            raise ProblemError(f"the chat template refuses the conversation: {error}") from error
+        return text
 
 
 def _refuse(message: str) -> None:

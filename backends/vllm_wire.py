@@ -1,0 +1,162 @@
+"""What goes to vLLM's `/v1/completions` and what comes back, without any input or output of its own."""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tts.errors import BackendError, TransientError
+from tts.types import Completion, Finish
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from tts.protocols import GenerationRequest
+
+NEUTRAL = {"repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0, "min_p": 0.0}
+"""Sent always: where they are left out, the server takes what the model's generation_config.json says."""
+
+
+def body_of(model: str, prompt: Sequence[int], request: GenerationRequest, *, priority: int | None) -> dict[str, Any]:
+    """Return the request for a path's children.
+
+    Child j is drawn with seed + j: so does vLLM for sample j of a prompt. Drawn without chance, it refuses n > 1, and
+    gets the prompt n times.
+    """
+    sampling = request.sampling
+    stops = [*request.delimiters, *sampling.stops]
+    greedy = sampling.temperature == 0 and request.count > 1
+    body: dict[str, Any] = {
+        "model": model, "prompt": [list(prompt)] * request.count if greedy else list(prompt),
+        "n": 1 if greedy else request.count, "seed": request.seed, "max_tokens": request.max_tokens,
+        "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": sampling.top_k,
+        "return_token_ids": True, **NEUTRAL,
+    }  # fmt: skip
+    if stops:
+        body |= {"stop": stops, "include_stop_str_in_output": True}
+    if request.logprobs or request.top_logprobs:
+        body |= {"logprobs": request.top_logprobs, "return_tokens_as_token_ids": True}
+    if request.cancellable:
+        body |= {"stream": True, "stream_options": {"include_usage": True}}
+    if priority is not None:
+        body["priority"] = priority
+    return body
+
+
+@dataclass(slots=True)
+class Child:
+    """A child as far as it has come."""
+
+    text: str = ""
+    token_ids: array[int] = field(default_factory=lambda: array("i"))
+    logprobs: array[float] = field(default_factory=lambda: array("f"))
+    top_logprobs: array[float] = field(default_factory=lambda: array("f"))
+    finished: bool = False
+
+
+class Reply:
+    """What a server says to one request, whole or in pieces, checked as it comes.
+
+    Attributes:
+        children: As far as they have come.
+        usage: What the server counted, once it has said so.
+    """
+
+    def __init__(self, server: str, request: GenerationRequest, prompt_tokens: int) -> None:
+        self.children = [Child() for _ in range(request.count)]
+        self.usage: dict[str, Any] = {}
+        self._server = server
+        self._request = request
+        self._prompt_tokens = prompt_tokens
+
+    def take(self, said: Any) -> Iterator[tuple[int, Completion | None]]:
+        """Yield for each choice its child's index, and the completion if it is complete with this.
+
+        Raises:
+            BackendError: It is not what was asked for; the server does not know a field, or changed one.
+        """
+        try:
+            if said.get("usage"):
+                self._check_prompt(said["usage"])
+            for choice in said["choices"]:
+                yield self._take(choice)
+        except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+            raise BackendError(f"{self._server}: a reply of another form ({error!r}): {str(said)[:200]}") from None
+
+    def cached(self) -> int:
+        """Return how many tokens of the prompt the server had cached; 0 where it does not tell."""
+        details = self.usage.get("prompt_tokens_details") or {}
+        return min(int(details.get("cached_tokens") or 0), self._prompt_tokens)
+
+    def _check_prompt(self, usage: dict[str, Any]) -> None:
+        self.usage = usage
+        told = usage.get("prompt_tokens")
+        if told not in (self._prompt_tokens, self._prompt_tokens * self._request.count):
+            raise BackendError(
+                f"{self._server} read {told} tokens where {self._prompt_tokens} were sent: something on the way "
+                "changes prompts"
+            )
+
+    def _take(self, choice: dict[str, Any]) -> tuple[int, Completion | None]:
+        index = int(choice["index"])
+        if index < 0 or self.children[index].finished:
+            raise BackendError(f"{self._server}: a piece of child {index}, which was not awaited")
+        child, ids = self.children[index], choice.get("token_ids")
+        if ids is None:
+            raise BackendError(
+                f"{self._server} ignores return_token_ids: it is no vLLM of 0.20 or newer, or something before it "
+                "drops fields; use the generator openai:URL for other servers"
+            )
+        child.text += choice["text"] or ""
+        child.token_ids.extend(ids)
+        self._take_logprobs(child, choice.get("logprobs"), len(ids))
+        if choice["finish_reason"] is None:
+            return index, None
+        child.finished = True
+        return index, self._completion(index, child, choice["finish_reason"], choice.get("stop_reason"))
+
+    def _take_logprobs(self, child: Child, told: dict[str, Any] | None, count: int) -> None:
+        if not (self._request.logprobs or self._request.top_logprobs):
+            return
+        values = (told or {}).get("token_logprobs") or []
+        if len(values) != count:
+            raise BackendError(f"{self._server}: {count} tokens, but {len(values)} log-probabilities")
+        child.logprobs.extend(values)
+        wanted = self._request.top_logprobs
+        for row in (told or {})["top_logprobs"] if wanted else ():
+            # The token that was drawn comes in addition where it is not one of them.
+            child.top_logprobs.extend(sorted(row.values(), reverse=True)[:wanted])
+
+    def _completion(self, index: int, child: Child, finish_reason: str, stop_reason: str | int | None) -> Completion:
+        finish = self._finish(index, child, finish_reason, stop_reason)
+        wants = self._request
+        return Completion(
+            child.text,
+            finish,
+            len(child.token_ids),
+            child.token_ids,
+            child.logprobs if wants.logprobs else None,
+            child.top_logprobs if wants.top_logprobs else None,
+        )
+
+    def _finish(self, index: int, child: Child, reason: str, stopped_by: str | int | None) -> Finish:
+        request, where = self._request, f"{self._server}, child {index}"
+        if reason == "length":
+            if len(child.token_ids) != request.max_tokens:
+                raise BackendError(
+                    f"{where}: cut off at {len(child.token_ids)} tokens where {request.max_tokens} were allowed: the "
+                    "server or something before it lowers max_tokens"
+                )
+            return Finish.LENGTH
+        if reason != "stop":
+            raise TransientError(f"{where}: the server gave it up ({reason})")
+        if not isinstance(stopped_by, str):
+            return Finish.EOS  # a number is a token that ends a sequence; the text does not show it, the ids do
+        if stopped_by not in child.text:
+            raise BackendError(f"{where}: ended by {stopped_by!r}, which its text lacks: the server drops stop texts")
+        if stopped_by in request.sampling.stops:
+            return Finish.STOP
+        if stopped_by in request.delimiters:
+            return Finish.DELIMITER
+        raise BackendError(f"{where}: ended by {stopped_by!r}, which nobody asked for")
