@@ -59,7 +59,7 @@ class Endpoint:
         *,
         key: str = "TTS_API_KEY",
         headers: Mapping[str, str] | None = None,
-        timeouts: Timeouts | None = None,
+        timeouts: Timeouts | Mapping[str, float] | None = None,
     ) -> None:
         """Name a server; nothing is sent yet.
 
@@ -73,7 +73,7 @@ class Endpoint:
             ParameterError: The URL is none.
         """
         self.url = _checked(url)
-        self.timeouts = timeouts or Timeouts()
+        self.timeouts = Timeouts.model_validate(timeouts or {})
         self._secret = os.environ.get(key, "")
         self._headers = {"content-type": "application/json", **(headers or {})}
         if self._secret:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tts.backends.language import Language, TemplateRenderer
-from tts.errors import BackendError, ParameterError, ProblemError, TTSError
+from tts.errors import BackendError, EngineDeadError, ParameterError, ProblemError, TransientError, TTSError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -66,6 +66,8 @@ async def ask_version(endpoint: Endpoint, oldest: tuple[int, int]) -> str:
     try:
         version = str((await endpoint.get("/version"))["version"])
         number = tuple(int(part) for part in version.split("+")[0].split(".")[:2])
+    except (EngineDeadError, TransientError):
+        raise
     except (BackendError, KeyError, TypeError, ValueError) as error:
         raise BackendError(
             f"{endpoint.name} does not say which vLLM it is ({error}); for other servers use openai:URL"

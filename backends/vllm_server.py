@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Any
 from tts.affinity import caller
 from tts.backends.http import Endpoint, Timeouts
 from tts.backends.served import RemoteLanguage, ask_served, ask_version, check_fields
-from tts.backends.vllm_wire import NEUTRAL, Reply, body_of
+from tts.backends.vllm_children import NEUTRAL, last_token, with_whole_text
+from tts.backends.vllm_wire import Reply, body_of
 from tts.errors import BackendError, ParameterError, ProblemError
 from tts.protocols import SEED_BLOCK, Capabilities
-from tts.types import Completion, Finish, Prompt
+from tts.types import Prompt
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from tts.protocols import GenerationRequest, Sink
-    from tts.types import Message
+    from tts.types import Completion, Message
 
 OLDEST = (0, 20)
 """The first version of vLLM that this is written for."""
@@ -50,7 +51,7 @@ class VLLMServer:
         tokenizer: str | None = None,
         key: str = "TTS_API_KEY",
         headers: Mapping[str, str] | None = None,
-        timeouts: Timeouts | None = None,
+        timeouts: Timeouts | Mapping[str, float] | None = None,
         max_tokens: int | None = None,
         step_tokens: int | None = None,
         task: str | None = None,
@@ -208,15 +209,14 @@ class VLLMServer:
 
         The token stays in the path, so the text has to say all of it. Tokens are looked up once each.
         """
-        if completion.finish not in (Finish.DELIMITER, Finish.STOP) or not completion.token_ids:
+        last = last_token(completion)
+        if last is None or not completion.token_ids:
             return completion
-        last = completion.token_ids[-1]
         if last not in self._pieces:
             self._pieces[last] = await self._language.text_of([last])
         if completion.text.endswith(self._pieces[last]):
             return completion
-        text = await self._language.text_of(completion.token_ids)
-        return replace(completion, text=text) if text.startswith(completion.text) else completion
+        return with_whole_text(completion, await self._language.text_of(completion.token_ids))
 
     async def aclose(self) -> None:
         """Close the connections."""
