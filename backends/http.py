@@ -266,16 +266,15 @@ async def _close_at_end(client: httpx.AsyncClient) -> AsyncGenerator[None, None]
 
 
 def _make_client() -> httpx.AsyncClient:
-    settings: dict[str, Any] = {
-        "timeout": httpx.Timeout(None),
-        "limits": httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=KEEP_ALIVE),
-    }
     try:
         asyncio.get_running_loop()
         from httpx_aiohttp import HttpxAiohttpClient
     except (RuntimeError, ImportError):
-        return httpx.AsyncClient(**settings)
-    return HttpxAiohttpClient(**settings)
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=KEEP_ALIVE)
+        return httpx.AsyncClient(timeout=httpx.Timeout(None), limits=limits)
+    # For aiohttp 0 means no limit; None would leave it at its own, 100.
+    limits = httpx.Limits(max_connections=0, keepalive_expiry=KEEP_ALIVE)
+    return HttpxAiohttpClient(timeout=httpx.Timeout(None), limits=limits)
 
 
 def _checked(url: str) -> str:

@@ -69,12 +69,14 @@ def _finish(
     raise BackendError(f"{where}: ended by {stopped_by!r}, which nobody asked for")
 
 
-def may_be_cut(completion: Completion) -> bool:
-    """Whether vLLM may have cut the text within its last token: it does so behind a text that ends it.
+def last_token(completion: Completion) -> int | None:
+    """Return the token within which vLLM may have cut the text: it does so behind a text that ends it.
 
     The token stays in the path, so the text has to say all of it.
     """
-    return completion.finish in (Finish.DELIMITER, Finish.STOP) and bool(completion.token_ids)
+    if completion.finish not in (Finish.DELIMITER, Finish.STOP) or not completion.token_ids:
+        return None
+    return completion.token_ids[-1]
 
 
 def with_whole_text(completion: Completion, text: str) -> Completion:

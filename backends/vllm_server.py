@@ -27,7 +27,7 @@ SESSION = "x-session-id"
 """Header that tells routers with sticky sessions, such as vLLM's production stack, to which problem a call belongs."""
 FIELDS = (
     *NEUTRAL, "model", "prompt", "n", "seed", "max_tokens", "temperature", "top_p", "top_k", "stop", "stream",
-    "include_stop_str_in_output", "logprobs", "return_token_ids", "return_tokens_as_token_ids", "stream_options",
+    "include_stop_str_in_output", "skip_special_tokens", "logprobs", "return_token_ids", "return_tokens_as_token_ids", "stream_options",
 )  # fmt: skip
 
 
@@ -55,6 +55,7 @@ class VLLMServer:
         max_tokens: int | None = None,
         step_tokens: int | None = None,
         task: str | None = None,
+        special_tokens: bool = False,
         priorities: bool | None = None,
         dollars_per_token: float | None = None,
         dollars_per_prompt_token: float = 0.0,
@@ -75,6 +76,7 @@ class VLLMServer:
             max_tokens: Suggested cap of a path.
             step_tokens: Suggested cap of a step.
             task: Task whose rules read the answers.
+            special_tokens: Whether texts show special tokens, for models that mark their thinking with such.
             priorities: Whether the server was started with --scheduling-policy priority; None finds out.
             dollars_per_token: Price of a sampled token.
             dollars_per_prompt_token: Price of a computed prompt token.
@@ -87,6 +89,7 @@ class VLLMServer:
         self.endpoint = Endpoint(url, key=key, headers=headers, timeouts=timeouts)
         self._model = model
         self._language = RemoteLanguage(self.endpoint, template, tokenizer)
+        self._special_tokens = special_tokens
         self._priorities = priorities
         self._pieces: dict[int, str] = {}
         self._connected: Capabilities | None = None
@@ -118,6 +121,7 @@ class VLLMServer:
                 "model": served.root,
                 "template": self._language.template,
                 "context": served.context,
+                "special_tokens": self._special_tokens,
             },
         )
         self._model = served.model
@@ -160,7 +164,7 @@ class VLLMServer:
         prompt = await self._prompt(request)
         who = caller()
         priority = None if self._priorities is False else who.order
-        body = body_of(str(self._model), prompt, request, priority=priority)
+        body = body_of(str(self._model), prompt, request, priority=priority, special_tokens=self._special_tokens)
         try:
             await self._draw(body, request, len(prompt), sink, {SESSION: who.problem} if who.problem else {})
         except ParameterError as error:
@@ -209,14 +213,18 @@ class VLLMServer:
 
         The token stays in the path, so the text has to say all of it. Tokens are looked up once each.
         """
+        if completion.finish is Finish.EOS and self._special_tokens and completion.token_ids:
+            end = await self._piece(completion.token_ids[-1])
+            return replace(completion, text=completion.text.removesuffix(end))
         last = last_token(completion)
-        if last is None or not completion.token_ids:
+        if last is None or completion.text.endswith(await self._piece(last)):
             return completion
-        if last not in self._pieces:
-            self._pieces[last] = await self._language.text_of([last])
-        if completion.text.endswith(self._pieces[last]):
-            return completion
-        return with_whole_text(completion, await self._language.text_of(completion.token_ids))
+        return with_whole_text(completion, await self._language.text_of(completion.token_ids or ()))
+
+    async def _piece(self, token: int) -> str:
+        if token not in self._pieces:
+            self._pieces[token] = await self._language.text_of([token])
+        return self._pieces[token]
 
     async def aclose(self) -> None:
         """Close the connections."""

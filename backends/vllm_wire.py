@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from array import array
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tts.errors import BackendError, TransientError
-from tts.types import Completion, Finish
+from tts.backends.vllm_children import NEUTRAL, Child, completion_of
+from tts.errors import BackendError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from tts.protocols import GenerationRequest
-
-NEUTRAL = {"repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0, "min_p": 0.0}
-"""Sent always: where they are left out, the server takes what the model's generation_config.json says."""
+    from tts.types import Completion
 
 
-def body_of(model: str, prompt: Sequence[int], request: GenerationRequest, *, priority: int | None) -> dict[str, Any]:
+def body_of(
+    model: str, prompt: Sequence[int], request: GenerationRequest, *, priority: int | None, special_tokens: bool = False
+) -> dict[str, Any]:
     """Return the request for a path's children.
 
     Child j is drawn with seed + j: so does vLLM for sample j of a prompt. Drawn without chance, it refuses n > 1, and
@@ -31,7 +29,7 @@ def body_of(model: str, prompt: Sequence[int], request: GenerationRequest, *, pr
         "model": model, "prompt": [list(prompt)] * request.count if greedy else list(prompt),
         "n": 1 if greedy else request.count, "seed": request.seed, "max_tokens": request.max_tokens,
         "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": sampling.top_k,
-        "return_token_ids": True, **NEUTRAL,
+        "skip_special_tokens": not special_tokens, "return_token_ids": True, **NEUTRAL,
     }  # fmt: skip
     if stops:
         body |= {"stop": stops, "include_stop_str_in_output": True}
@@ -42,17 +40,6 @@ def body_of(model: str, prompt: Sequence[int], request: GenerationRequest, *, pr
     if priority is not None:
         body["priority"] = priority
     return body
-
-
-@dataclass(slots=True)
-class Child:
-    """A child as far as it has come."""
-
-    text: str = ""
-    token_ids: array[int] = field(default_factory=lambda: array("i"))
-    logprobs: array[float] = field(default_factory=lambda: array("f"))
-    top_logprobs: array[float] = field(default_factory=lambda: array("f"))
-    finished: bool = False
 
 
 class Reply:
@@ -114,7 +101,8 @@ class Reply:
         if choice["finish_reason"] is None:
             return index, None
         child.finished = True
-        return index, self._completion(index, child, choice["finish_reason"], choice.get("stop_reason"))
+        where, reason = f"{self._server}, child {index}", choice["finish_reason"]
+        return index, completion_of(where, self._request, child, reason, choice.get("stop_reason"))
 
     def _take_logprobs(self, child: Child, told: dict[str, Any] | None, count: int) -> None:
         if not (self._request.logprobs or self._request.top_logprobs):
@@ -127,36 +115,3 @@ class Reply:
         for row in (told or {})["top_logprobs"] if wanted else ():
             # The token that was drawn comes in addition where it is not one of them.
             child.top_logprobs.extend(sorted(row.values(), reverse=True)[:wanted])
-
-    def _completion(self, index: int, child: Child, finish_reason: str, stop_reason: str | int | None) -> Completion:
-        finish = self._finish(index, child, finish_reason, stop_reason)
-        wants = self._request
-        return Completion(
-            child.text,
-            finish,
-            len(child.token_ids),
-            child.token_ids,
-            child.logprobs if wants.logprobs else None,
-            child.top_logprobs if wants.top_logprobs else None,
-        )
-
-    def _finish(self, index: int, child: Child, reason: str, stopped_by: str | int | None) -> Finish:
-        request, where = self._request, f"{self._server}, child {index}"
-        if reason == "length":
-            if len(child.token_ids) != request.max_tokens:
-                raise BackendError(
-                    f"{where}: cut off at {len(child.token_ids)} tokens where {request.max_tokens} were allowed: the "
-                    "server or something before it lowers max_tokens"
-                )
-            return Finish.LENGTH
-        if reason != "stop":
-            raise TransientError(f"{where}: the server gave it up ({reason})")
-        if not isinstance(stopped_by, str):
-            return Finish.EOS  # a number is a token that ends a sequence; the text does not show it, the ids do
-        if stopped_by not in child.text:
-            raise BackendError(f"{where}: ended by {stopped_by!r}, which its text lacks: the server drops stop texts")
-        if stopped_by in request.sampling.stops:
-            return Finish.STOP
-        if stopped_by in request.delimiters:
-            return Finish.DELIMITER
-        raise BackendError(f"{where}: ended by {stopped_by!r}, which nobody asked for")
