@@ -12,7 +12,7 @@ from tts.backends.vllm_children import NEUTRAL, last_token, with_whole_text
 from tts.backends.vllm_wire import Reply, body_of
 from tts.errors import BackendError, ParameterError, ProblemError
 from tts.protocols import SEED_BLOCK, Capabilities
-from tts.types import Prompt
+from tts.types import Finish, Prompt
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,7 +27,8 @@ SESSION = "x-session-id"
 """Header that tells routers with sticky sessions, such as vLLM's production stack, to which problem a call belongs."""
 FIELDS = (
     *NEUTRAL, "model", "prompt", "n", "seed", "max_tokens", "temperature", "top_p", "top_k", "stop", "stream",
-    "include_stop_str_in_output", "skip_special_tokens", "logprobs", "return_token_ids", "return_tokens_as_token_ids", "stream_options",
+    "include_stop_str_in_output", "skip_special_tokens", "logprobs", "return_token_ids",
+    "return_tokens_as_token_ids", "stream_options",
 )  # fmt: skip
 
 
