@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from base64 import b64encode
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 import anyio
@@ -20,16 +21,21 @@ from anyio.lowlevel import RunVar
 from pydantic import Field
 from pydantic_core import from_json, to_json
 
+from tts.backends.address import bare_url, secrets_in
+from tts.backends.events import Events
 from tts.backends.http_errors import of_status, of_transport
-from tts.errors import EngineDeadError, ParameterError, TransientError
+from tts.errors import EngineDeadError, TransientError
 from tts.types import Frozen
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 
+T = TypeVar("T")
 _endpoints = itertools.count()
 KEEP_ALIVE = 3.0
 """Seconds an idle connection is kept; uvicorn, which vLLM runs on, closes its own after 5."""
+DRAIN = 0.2
+"""Seconds that the end of an answer is waited for whose last event has come."""
 
 
 class Timeouts(Frozen):
@@ -44,7 +50,21 @@ class Timeouts(Frozen):
 @dataclass(frozen=True, slots=True)
 class _Session:
     client: httpx.AsyncClient
+    faults: tuple[type[Exception], ...]
     guard: AsyncGenerator[None, None]
+
+
+@dataclass(slots=True)
+class _Patience:
+    """How long what comes next is waited for."""
+
+    seconds: float = 0.0
+    awaited: str = ""
+    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+
+    def renew(self, seconds: float, awaited: str) -> None:
+        self.seconds, self.awaited = seconds, awaited
+        self.scope.deadline = anyio.current_time() + seconds
 
 
 class Endpoint:
@@ -64,7 +84,8 @@ class Endpoint:
         """Name a server; nothing is sent yet.
 
         Args:
-            url: Where it is, such as "http://localhost:8000"; a trailing /v1 is understood.
+            url: Where it is, such as "http://localhost:8000"; a trailing /v1 is understood, and so are a user and a
+                password in it, which are never shown.
             key: Name of the environment variable that holds the key; if it is not set, no key is sent.
             headers: Sent with every request.
             timeouts: How long it may take.
@@ -72,12 +93,15 @@ class Endpoint:
         Raises:
             ParameterError: The URL is none.
         """
-        self.url = _checked(url)
+        self.url, login = bare_url(url)
         self.timeouts = Timeouts.model_validate(timeouts or {})
-        self._secret = os.environ.get(key, "")
-        self._headers = {"content-type": "application/json", **(headers or {})}
-        if self._secret:
-            self._headers["authorization"] = f"Bearer {self._secret}"
+        self._headers = {"content-type": "application/json"}
+        if login:
+            self._headers["authorization"] = f"Basic {b64encode(login.encode()).decode()}"
+        if secret := os.environ.get(key, ""):
+            self._headers["authorization"] = f"Bearer {secret}"
+        self._headers |= {name.lower(): value for name, value in (headers or {}).items()}
+        self._secrets = secrets_in(self._headers, login)
         self._session: RunVar[_Session | None] = RunVar(f"tts.http.{next(_endpoints)}", None)
 
     @property
@@ -110,13 +134,7 @@ class Endpoint:
             BackendError: Anything else.
         """
         with self._limited(self.timeouts.total, f"no answer from {path}"):
-            try:
-                async with anyio.create_task_group() as tasks:
-                    tasks.start_soon(self._watch)
-                    content = await self._send("POST", path, body, headers)
-                    tasks.cancel_scope.cancel()
-            except ExceptionGroup as group:
-                raise group.exceptions[0] from None
+            content = await self._watched(lambda: self._send("POST", path, body, headers))
         return self._decoded(content, path)
 
     async def stream(
@@ -133,14 +151,8 @@ class Endpoint:
             TransientError: Also where the stream ends without the mark of its end.
             TTSError: As `post` does.
         """
-        await self.open()
-        with self._limited(self.timeouts.total, f"no whole answer from {path}"), self._faults(path):
-            async with self._client().stream(
-                "POST", self.url + path, content=to_json(body), headers={**self._headers, **(headers or {})}
-            ) as response:
-                if response.is_error:
-                    self._refuse(response, await response.aread(), path)
-                await self._events(response, path, take)
+        with self._limited(self.timeouts.total, f"no whole answer from {path}"):
+            await self._watched(lambda: self._stream(path, body, take, headers))
 
     async def alive(self) -> bool:
         """Whether the server answers at all.
@@ -149,12 +161,14 @@ class Endpoint:
             EngineDeadError: It answers that its engine is dead.
         """
         await self.open()
+        client, faults = self._opened().client, self._opened().faults
         try:
             with anyio.fail_after(self.timeouts.connect):
-                response = await self._client().get(self.url + "/health", headers=self._headers)
-        except (httpx.HTTPError, TimeoutError):
+                response = await client.get(self.url + "/health", headers=self._headers)
+        except faults:  # a TimeoutError is one of them, as an OSError
             return False
-        if response.status_code in (500, 503):
+        # vLLM says no more than that; what stands before it, and is overloaded, says why.
+        if response.status_code in (500, 503) and not response.content:
             raise EngineDeadError(f"{self.name}: the server runs, but its engine is dead (/health says so): restart it")
         return True
 
@@ -168,15 +182,15 @@ class Endpoint:
     async def open(self) -> None:
         """Make the connections of this event loop, so that they are closed with it."""
         if self._session.get() is None:
-            client = _make_client()
+            client, faults = _make_client(self.timeouts.connect)
             guard = _close_at_end(client)
             await anext(guard)
-            self._session.set(_Session(client, guard))
+            self._session.set(_Session(client, faults, guard))
 
-    def _client(self) -> httpx.AsyncClient:
+    def _opened(self) -> _Session:
         session = self._session.get()
         assert session is not None
-        return session.client
+        return session
 
     async def _get(self, path: str) -> bytes:
         with self._limited(self.timeouts.connect, f"no answer from {path}"):
@@ -185,17 +199,51 @@ class Endpoint:
     async def _send(
         self, method: str, path: str, body: Mapping[str, Any] | None, headers: Mapping[str, str] | None
     ) -> bytes:
-        await self.open()
+        request = await self._request(method, path, body, headers)
         with self._faults(path):
-            response = await self._client().request(
-                method,
-                self.url + path,
-                content=None if body is None else to_json(body),
-                headers={**self._headers, **(headers or {})},
-            )
-        if response.is_error:
-            self._refuse(response, response.content, path)
+            response = await self._opened().client.send(request)
+        if not response.is_success:
+            self._refuse(response, path)
         return response.content
+
+    async def _stream(
+        self,
+        path: str,
+        body: Mapping[str, Any],
+        take: Callable[[Any], Awaitable[None]],
+        headers: Mapping[str, str] | None,
+    ) -> None:
+        request = await self._request("POST", path, body, headers)
+        with self._faults(path), self._limited(self.timeouts.first, "no first token") as patience:
+            response = await self._opened().client.send(request, stream=True)
+            try:
+                if not response.is_success:
+                    await response.aread()
+                    self._refuse(response, path)
+                await self._events(response, path, take, patience)
+            finally:
+                await response.aclose()
+
+    async def _request(
+        self, method: str, path: str, body: Mapping[str, Any] | None, headers: Mapping[str, str] | None
+    ) -> httpx.Request:
+        await self.open()
+        return self._opened().client.build_request(
+            method,
+            self.url + path,
+            content=None if body is None else to_json(body),
+            headers={**self._headers, **(headers or {})},
+        )
+
+    async def _watched(self, work: Callable[[], Awaitable[T]]) -> T:
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._watch)
+                result = await work()
+                tasks.cancel_scope.cancel()
+        except ExceptionGroup as group:
+            raise group.exceptions[0] from None
+        return result
 
     async def _watch(self) -> None:
         while True:
@@ -205,27 +253,28 @@ class Endpoint:
                     f"{self.name}: silent for {self.timeouts.between:g} s, and does not answer /health"
                 )
 
-    async def _events(self, response: httpx.Response, path: str, take: Callable[[Any], Awaitable[None]]) -> None:
-        chunks = aiter(response.aiter_raw())
-        rest, patience, awaited = b"", self.timeouts.first, "no first token"
-        while True:
-            with self._limited(patience, awaited):
-                chunk = await anext(chunks, None)
-            if chunk is None:
+    async def _events(
+        self, response: httpx.Response, path: str, take: Callable[[Any], Awaitable[None]], patience: _Patience
+    ) -> None:
+        events = Events()
+        async with aclosing(cast("AsyncGenerator[bytes]", response.aiter_bytes())) as chunks:
+            async for chunk in chunks:
+                for data in events.feed(chunk):
+                    await take(self._event(data, path))
+                    patience.renew(self.timeouts.between, "no further token")
+                if events.ended:
+                    break
+            else:
                 raise TransientError(f"{self.name}{path}: the stream was cut before its end")
-            # Split by hand: a JSON text may hold characters that line readers take for the end of a line.
-            *lines, rest = (rest + chunk).split(b"\n")
-            for line in lines:
-                if line.rstrip() == b"data: [DONE]":
-                    return
-                if line.startswith(b"data: "):
-                    await take(self._event(line[6:], path))
-            patience, awaited = self.timeouts.between, "no further token"
+            # A connection whose answer is read to its end serves another request.
+            with anyio.move_on_after(DRAIN):
+                async for _ in chunks:
+                    pass
 
-    def _event(self, line: bytes, path: str) -> Any:
-        event = self._decoded(line, path)
-        if isinstance(event, dict) and "error" in event:
-            raise of_status(self.name, path, 500, event, self._secret)
+    def _event(self, data: bytes, path: str) -> Any:
+        event = self._decoded(data, path)
+        if isinstance(event, dict) and event.get("error"):
+            raise of_status(self.name, path, 500, event, secrets=self._secrets)
         return event
 
     def _decoded(self, content: bytes, path: str) -> Any:
@@ -234,27 +283,29 @@ class Endpoint:
         except ValueError as error:
             raise TransientError(f"{self.name}{path}: the answer is no JSON ({error})") from None
 
-    def _refuse(self, response: httpx.Response, content: bytes, path: str) -> None:
+    def _refuse(self, response: httpx.Response, path: str) -> None:
         try:
-            said = from_json(content)
+            said = from_json(response.content)
         except ValueError:
-            said = content.decode(errors="replace")[:500]
-        asked = response.headers.get("retry-after")
-        raise of_status(self.name, path, response.status_code, said, self._secret, asked)
+            said = response.content.decode(errors="replace")[:500]
+        raise of_status(self.name, path, response.status_code, said, response.headers, self._secrets)
 
     @contextmanager
     def _faults(self, path: str) -> Iterator[None]:
+        faults = self._opened().faults
         try:
             yield
-        except httpx.HTTPError as error:
+        except faults as error:
             raise of_transport(self.name, path, error) from error
 
     @contextmanager
-    def _limited(self, seconds: float, awaited: str) -> Iterator[None]:
-        with anyio.move_on_after(seconds) as scope:
-            yield
-        if scope.cancelled_caught:
-            raise TransientError(f"{self.name}: {awaited} within {seconds:g} s")
+    def _limited(self, seconds: float, awaited: str) -> Iterator[_Patience]:
+        patience = _Patience()
+        patience.renew(seconds, awaited)
+        with patience.scope:
+            yield patience
+        if patience.scope.cancelled_caught:
+            raise TransientError(f"{self.name}: {patience.awaited} within {patience.seconds:g} s")
 
 
 async def _close_at_end(client: httpx.AsyncClient) -> AsyncGenerator[None, None]:
@@ -265,20 +316,16 @@ async def _close_at_end(client: httpx.AsyncClient) -> AsyncGenerator[None, None]
         await client.aclose()
 
 
-def _make_client() -> httpx.AsyncClient:
+def _make_client(connect: float) -> tuple[httpx.AsyncClient, tuple[type[Exception], ...]]:
+    """Return a client and what it raises: the transports let some faults of what lies beneath through as they are."""
+    timeout, faults = httpx.Timeout(None, connect=connect), (httpx.HTTPError, httpx.StreamError, OSError)
     try:
         asyncio.get_running_loop()
+        from aiohttp import ClientError
         from httpx_aiohttp import HttpxAiohttpClient
     except (RuntimeError, ImportError):
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=KEEP_ALIVE)
-        return httpx.AsyncClient(timeout=httpx.Timeout(None), limits=limits)
+        return httpx.AsyncClient(timeout=timeout, limits=limits), faults
     # For aiohttp 0 means no limit; None would leave it at its own, 100.
     limits = httpx.Limits(max_connections=0, keepalive_expiry=KEEP_ALIVE)
-    return HttpxAiohttpClient(timeout=httpx.Timeout(None), limits=limits)
-
-
-def _checked(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ParameterError(f"{url!r} is no URL of a server: expected one such as http://localhost:8000")
-    return url.rstrip("/").removesuffix("/v1").rstrip("/")
+    return HttpxAiohttpClient(timeout=timeout, limits=limits), (*faults, ClientError)
