@@ -143,7 +143,7 @@ async def solve_or_refuse(setup: Setup, problem: ProblemLike) -> Outcome:
     """Solve one of many: what one problem does wrong is its own outcome, and the others go on."""
     try:
         return (await solve_prepared(setup, problem))[0]
-    except UsageError as error:
+    except TTSError as error:
         return refused(setup, problem, error)
 
 

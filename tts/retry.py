@@ -39,11 +39,13 @@ async def call_with_retry(
     clock: Clock,
     random: random.Random,
     again: Callable[[TransientError], bool] = lambda _: True,
+    deadline: float | None = None,
 ) -> T:
     """Call until it succeeds, fails for good, or has failed `retry.attempts` times.
 
     `again` is told of each transient fault before a further attempt and may refuse it (the fault is then raised).
-    A deadline, where there is one, cancels the waiting from outside.
+    A search's deadline cancels the waiting from outside; where nothing does, `deadline` is a moment of the clock beyond
+    which no further attempt is waited for.
     """
     for failures in range(1, retry.attempts + 1):
         try:
@@ -52,5 +54,9 @@ async def call_with_retry(
             if failures == retry.attempts or not again(error):
                 error.add_note(f"tried {failures} times")
                 raise
-            await clock.sleep(retry.delay(failures, error, random))
+            delay = retry.delay(failures, error, random)
+            if deadline is not None and clock.now() + delay > deadline:
+                error.add_note(f"tried {failures} times, and there is no time to wait {delay:.3g} s for another")
+                raise
+            await clock.sleep(delay)
     raise AssertionError("attempts is at least one")

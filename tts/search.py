@@ -11,11 +11,13 @@ from tts import seeds
 from tts.aggregation import Aggregation
 from tts.arrivals import Arrivals, Nodes, Order, Wanted, wanted_children
 from tts.batch import Group
+from tts.boundary import typed_errors
 from tts.budget import Amounts
-from tts.errors import NeedsError, ParameterError, StrategyError
+from tts.errors import BackendError, NeedsError, ParameterError, StrategyError
 from tts.graph import Node, Origin, Status
 from tts.groups import Block, unwrap
 from tts.protocols import SEED_BLOCK
+from tts.retry import call_with_retry
 from tts.scoring import Scores, judge, scorable
 from tts.steps import split_steps
 
@@ -152,7 +154,7 @@ class Search:
     async def transform(self, node: Node, text: str) -> Node:
         """Return a child of `node` that says `text`: a hint, a revision, "Wait". Nothing is sampled."""
         child = Node(self.run.graph, node, self.draws(node, 1), text, Origin.GIVEN)
-        ids = await self.run.generator.tokenize(text)
+        ids = await self._tokenize(text)
         child.token_ids = _packed(ids) if ids else None
         child.path_tokens += len(ids)
         child.steps = len(split_steps(text, self.sampling.delimiters))
@@ -161,6 +163,14 @@ class Search:
         self.run.graph.append(child)
         self.run.emit_node(child)
         return child
+
+    async def _tokenize(self, text: str) -> Sequence[int]:
+        run = self.run
+        random = seeds.generator(run.seed, "tokenize", text)
+        with typed_errors(BackendError, f"generator {run.generator.capabilities.name}"):
+            return await call_with_retry(
+                lambda: run.generator.tokenize(text), run.retry, run.clock, random, deadline=run.deadline
+            )
 
     async def split(self, n: int, body: Callable[[Search], Awaitable[T]]) -> list[T]:
         """Run `body` on `n` sub-searches side by side, each with an equal share of what the budget has left.

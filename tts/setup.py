@@ -19,9 +19,11 @@ from tts.boundary import typed_errors
 from tts.budget import Budget
 from tts.clock import SystemClock
 from tts.errors import BackendError, BudgetError, NeedsError, ParameterError, ProblemError
+from tts.needs import check_needs
 from tts.protocols import Clock, Generator, Strategy, Verifier, connect
-from tts.retry import Retry
+from tts.retry import Retry, call_with_retry
 from tts.runtime import check_runtime
+from tts.seeds import generator as random_of
 from tts.trace import TraceWriter
 from tts.types import Event, Message, Problem, Sampling
 
@@ -151,8 +153,9 @@ async def _resolve(options: SolveOptions, made: list[Generator | Verifier]) -> S
     budget = Budget.parse(given) if isinstance(given, str) else given
     generator = _make(options["generator"], registry.generator, made)
     judge = None if verifier is None else _make(verifier, registry.verifier, made)
+    retry, clock = options.get("retry", Retry()), options.get("clock") or SystemClock()
     for backend in (generator, judge):
-        await connect(backend)
+        await _connect(backend, retry, clock)
     check_needs(strategy, generator, judge)
     check_meters(budget, generator, judge)
     for able in capabilities_of(generator, judge):
@@ -162,9 +165,14 @@ async def _resolve(options: SolveOptions, made: list[Generator | Verifier]) -> S
         strategy=strategy, generator=generator, verifier=judge, sampling=sampling, budget=budget,
         seed=options.get("seed", 0), system=options.get("system"), reader=options.get("reader"),
         limiter=Admission(registry.positive("concurrency", options.get("concurrency", 64))),
-        retry=options.get("retry", Retry()), trace=None if path is None else TraceWriter(path),
-        clock=options.get("clock") or SystemClock(), observers=tuple(options.get("observers", ())), owned=tuple(made),
+        retry=retry, trace=None if path is None else TraceWriter(path), clock=clock,
+        observers=tuple(options.get("observers", ())), owned=tuple(made),
     )  # fmt: skip
+
+
+async def _connect(backend: Generator | Verifier | None, retry: Retry, clock: Clock) -> None:
+    with typed_errors(BackendError, f"connecting {type(backend).__name__}"):
+        await call_with_retry(lambda: connect(backend), retry, clock, random_of("connect"))
 
 
 KINDS: dict[str, tuple[type, ...]] = {
@@ -219,31 +227,6 @@ def capabilities_of(generator: Generator, verifier: Verifier | None) -> list[Cap
     return [generator.capabilities, *([verifier.capabilities] if verifier else [])]
 
 
-def check_needs(strategy: Strategy, generator: Generator, verifier: Verifier | None) -> None:
-    """Refuse a strategy that needs what the backends do not have.
-
-    Raises:
-        NeedsError: Says what is missing and what would do.
-    """
-    needs, able = strategy.needs, generator.capabilities
-    if (needs.verifier or needs.partial_scores) and verifier is None:
-        raise NeedsError(f"{strategy.name} needs a verifier: give verifier=..., for example the embedded one")
-    if needs.partial_scores and verifier is not None and not verifier.capabilities.partial:
-        raise NeedsError(
-            f"{strategy.name} scores unfinished paths; {verifier.capabilities.name} judges finished ones only: "
-            "use a process reward model"
-        )
-    if needs.continuation and not able.continuation:
-        raise NeedsError(f"{strategy.name} continues paths step by step; {able.name} cannot continue a given text")
-    if needs.logprobs and not able.logprobs:
-        raise NeedsError(f"{strategy.name} needs log-probabilities; {able.name} gives none")
-    if needs.top_logprobs > able.top_logprobs:
-        raise NeedsError(
-            f"{strategy.name} needs the {needs.top_logprobs} greatest log-probabilities of each token; "
-            f"{able.name} gives {able.top_logprobs}"
-        )
-
-
 def check_meters(budget: Budget, generator: Generator, verifier: Verifier | None) -> None:
     """Refuse a limit in dollars or operations that the backends give no rate for.
 
@@ -256,14 +239,25 @@ def check_meters(budget: Budget, generator: Generator, verifier: Verifier | None
                 raise BudgetError(f"a limit in {limit} cannot be metered: {able.name} does not say its {rate}")
 
 
-async def render(setup: Setup, problem: Problem) -> Prompt:
-    """Return the prompt that the generator will read, system prompt included."""
+async def render(setup: Setup, problem: Problem, deadline: float | None = None) -> Prompt:
+    """Return the prompt that the generator will read, system prompt included.
+
+    Raises:
+        ProblemError: The generator cannot read it.
+        BackendError: The generator failed for good, or had not answered when it was no more worth waiting for.
+    """
     system = setup.generator.capabilities.system if setup.system is None else setup.system
     messages = problem.messages
     if system and messages[0].role != "system":
         messages = (Message(role="system", content=system), *messages)
     with typed_errors(BackendError, f"generator {setup.generator.capabilities.name}"):
-        return await setup.generator.encode(messages)
+        return await call_with_retry(
+            lambda: setup.generator.encode(messages),
+            setup.retry,
+            setup.clock,
+            random_of("encode", setup.seed),
+            deadline=deadline,
+        )
 
 
 def reader_for(setup: Setup, problem: Problem) -> AnswerReader:

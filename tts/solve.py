@@ -34,6 +34,7 @@ async def solve_prepared(setup: Setup, given: ProblemLike) -> tuple[Outcome, TTS
 
     Raises:
         UsageError: The problem cannot be asked; nothing was spent.
+        BackendError: The generator could not read it; nothing was spent.
     """
     problem = as_problem(given)
     with on_behalf_of(affinity_key(problem)):
@@ -47,18 +48,19 @@ def affinity_key(problem: Problem) -> str:
 
 async def _solve(setup: Setup, problem: Problem) -> tuple[Outcome, TTSError | None]:
     started = setup.clock.now()
-    prompt = await render(setup, problem)
+    seconds = setup.budget.seconds
+    deadline = None if seconds is None else started + seconds
+    prompt = await render(setup, problem, deadline)
     caps = resolve_caps(setup.sampling, setup.generator.capabilities, prompt)
     sampling = setup.sampling
     split = ThinkingSplitter(sampling.thinking_open, sampling.thinking_close)
-    seconds = setup.budget.seconds
     # The trace comes first, so that it has an event before anyone makes something of it.
     observers = setup.observers if setup.trace is None else (setup.trace.scribe(), *setup.observers)
     run = Run(
         problem=problem, prompt=prompt, generator=setup.generator, verifier=setup.verifier, sampling=sampling,
         caps=caps, seed=problem_seed(setup.seed, problem), clock=setup.clock, limiter=setup.limiter,
         graph=SearchGraph(prompt, reader_for(setup, problem), split), started=started,
-        deadline=None if seconds is None else started + seconds, logprobs=_wants_logprobs(setup),
+        deadline=deadline, logprobs=_wants_logprobs(setup),
         top_logprobs=setup.strategy.needs.top_logprobs,
         retry=setup.retry, observers=observers,
     )  # fmt: skip
