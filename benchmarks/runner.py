@@ -24,8 +24,9 @@ from tts.benchmarks.sizing import Cell, Spending, make_cell, size_parameter
 from tts.budget import Budget
 from tts.errors import EngineDeadError, ParameterError
 from tts.many import solve_many
+from tts.needs import check_needs
 from tts.outcome import Ended
-from tts.setup import check_meters, check_needs
+from tts.setup import check_meters
 
 if TYPE_CHECKING:
     import os

@@ -169,6 +169,7 @@ class GroupSink:
             name = self._run.generator.capabilities.name
             raise BackendError(f"generator {name} delivered child {index}, which was not awaited")
         self._group.observed[place] = completion.tokens
+        self._ledger.unobserved += completion.unobserved
         if completion.tokens > self._group.cap:
             name, cap = self._run.generator.capabilities.name, self._group.cap
             raise BackendError(f"generator {name} sampled {completion.tokens} tokens where {cap} were allowed")

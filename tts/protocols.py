@@ -41,6 +41,7 @@ class Capabilities:
         flops_per_token: Floating-point operations of one token, sampled or computed; None if unknown.
         runtimes: Event loops that it runs under.
         fingerprint: Facts that identify engine, weights, tokenizer and settings (JSON values).
+        lacks: Why it cannot do what it cannot, by the field's name; said where a strategy is refused for it.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Capabilities:
     flops_per_token: float | None = None
     runtimes: tuple[str, ...] = ("asyncio", "trio")
     fingerprint: dict[str, str | int | float | bool | None] = field(default_factory=dict)
+    lacks: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

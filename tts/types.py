@@ -107,7 +107,8 @@ class Completion:
     `text` is exactly what the tokens say, a matched delimiter included. `tokens` counts what was sampled,
     end-of-sequence included. `token_ids` and `logprobs` (natural logarithm, of the tokens sampled, under the sampled
     distribution before temperature) are packed arrays of type "i" and "f", or None where the engine gives none.
-    `top_logprobs` has, for each token in turn, those of the most likely tokens, the greatest first.
+    `top_logprobs` has, for each token in turn, those of the most likely tokens, the greatest first. `unobserved` bounds
+    what may have been sampled beyond `tokens` where the engine was stopped from outside and could not say.
     """
 
     text: str
@@ -116,6 +117,7 @@ class Completion:
     token_ids: array[int] | None = None
     logprobs: array[float] | None = None
     top_logprobs: array[float] | None = None
+    unobserved: int = 0
 
 
 class Usage(Frozen):
