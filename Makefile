@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint types bench-speed clean
+.PHONY: demo test test-vllm lint types bench-speed clean
 
 $(VENV)/demo: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -21,6 +21,9 @@ demo: $(VENV)/demo
 test: $(VENV)/dev
 	$(BIN)/python -m pytest
 
+test-vllm:
+	PYTHON=$(PYTHON) tests/vllm/run
+
 lint: $(VENV)/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -32,4 +35,4 @@ bench-speed: $(VENV)/dev
 	$(BIN)/python -m tts.benchmarks.speed
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .types .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-vllm build dist *.egg-info .types .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -10,8 +9,8 @@ import pytest
 
 from tests.laws.subjects import MAIN, label
 from tests.laws.wanderer import Wanderer
+from tests.laws.watched import QUESTION, STEPS, trial_of
 from tts.backends.embedded import EmbeddedGenerator, EmbeddedScorer
-from tts.laws import Conditions, Trial
 from tts.laws.accounting import charged_once
 from tts.laws.bench import tight
 from tts.laws.budget import within_budget
@@ -22,85 +21,10 @@ from tts.types import Sampling
 from tts.verifiers.process_reward import ProcessReward
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator
 
-    from tts.protocols import GenerationRequest, Path, PathScore, Sink, Strategy, Verifier
-    from tts.types import Completion, Message, Prompt
-
-QUESTION = "Use 18, 11, 11, 30 to make 34."
-STEPS = (
-    "11 + 11 = 22 (left: 18, 30, 22)\n\n",
-    "22 - 18 = 4 (left: 30, 4)\n\n",
-    "30 + 4 = 34 (left: 34)\n\n",
-    "The answer is \\boxed{30 + ((11 + 11) - 18)}",
-)
-
-
-class Watched:
-    """A generator that counts what the one inside reports."""
-
-    def __init__(self, inner: EmbeddedGenerator) -> None:
-        self.inner = inner
-        self.capabilities = inner.capabilities
-        self.calls: list[GenerationRequest] = []
-        self.running = 0
-        self.sampled = 0
-        self.prompts = 0
-        self.grown: Callable[[], None] = lambda: None
-
-    async def encode(self, messages: Sequence[Message]) -> Prompt:
-        return await self.inner.encode(messages)
-
-    async def tokenize(self, text: str) -> Sequence[int]:
-        return await self.inner.tokenize(text)
-
-    async def generate(self, request: GenerationRequest, sink: Sink) -> None:
-        self.calls.append(request)
-        self.running += request.count
-        try:
-            await self.inner.generate(request, Counting(self, sink, request.count))
-        finally:
-            self.running -= request.count
-
-
-class Counting:
-    """A sink that counts on its way to another."""
-
-    def __init__(self, watched: Watched, sink: Sink, count: int) -> None:
-        self._watched = watched
-        self._sink = sink
-        self._seen = [0] * count
-
-    def prompt(self, *, cached: int, computed: int) -> None:
-        self._watched.prompts += cached + computed
-        self._sink.prompt(cached=cached, computed=computed)
-
-    def progress(self, index: int, tokens: int) -> None:
-        self._count(index, tokens)
-        self._sink.progress(index, tokens)
-
-    def finish(self, index: int, completion: Completion) -> None:
-        self._count(index, completion.tokens)
-        self._sink.finish(index, completion)
-
-    def _count(self, index: int, tokens: int) -> None:
-        self._watched.sampled += tokens - self._seen[index]
-        self._seen[index] = tokens
-        self._watched.grown()
-
-
-class Judge:
-    """A verifier that keeps what the one inside was asked."""
-
-    def __init__(self, inner: Verifier) -> None:
-        self.inner = inner
-        self.capabilities = inner.capabilities
-        self.seen: list[Path] = []
-
-    async def score(self, paths: Sequence[Path]) -> Sequence[PathScore]:
-        self.seen += paths
-        return await self.inner.score(paths)
-
+    from tts.laws import Trial
+    from tts.protocols import Strategy
 
 SUBJECTS = [*MAIN, *(Wanderer(plan=plan, words=("12\n\n", "3", "")) for plan in range(4))]
 """What all that is registered does, and four random walks in words that the model knows."""
@@ -119,19 +43,8 @@ def engine() -> Iterator[Engine]:
     anyio.run(close)
 
 
-def trial_of(engine: Engine, strategy: Strategy, **changes: Any) -> Trial:
-    generator, verifier = Watched(engine[0]), Judge(engine[1])
-    conditions = Conditions(
-        question=QUESTION, sampling=Sampling(), able=generator.capabilities, judge=verifier.capabilities
-    )
-    trial = Trial(strategy, replace(conditions, **changes))
-    given: Any = trial
-    given.generator, given.verifier = generator, verifier
-    return trial
-
-
 def search(engine: Engine, strategy: Strategy, loop: str = "asyncio", **changes: Any) -> Trial:
-    return anyio.run(trial_of(engine, strategy, **changes).run, backend=loop)
+    return anyio.run(trial_of(*engine, strategy, **changes).run, backend=loop)
 
 
 @pytest.mark.parametrize("strategy", SUBJECTS, ids=label)
@@ -169,7 +82,7 @@ def test_law_4_continuations_are_the_paths_own_tokens(engine: Engine, strategy: 
 @pytest.mark.parametrize("strategy", SUBJECTS, ids=label)
 def test_law_6_cancelled_from_outside_nothing_is_left_or_lost(engine: Engine, strategy: Strategy, loop: str) -> None:
     async def cancelled(after: int) -> Trial:
-        trial = trial_of(engine, strategy)
+        trial = trial_of(*engine, strategy)
         watched: Any = trial.generator
         with anyio.CancelScope() as scope:
             watched.grown = lambda: scope.cancel() if watched.sampled >= after else None
