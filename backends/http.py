@@ -10,9 +10,9 @@ import asyncio
 import itertools
 import os
 from base64 import b64encode
-from contextlib import aclosing, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 import anyio
@@ -28,7 +28,7 @@ from tts.errors import EngineDeadError, TransientError
 from tts.types import Frozen
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 
 T = TypeVar("T")
 _endpoints = itertools.count()
@@ -182,7 +182,7 @@ class Endpoint:
     async def open(self) -> None:
         """Make the connections of this event loop, so that they are closed with it."""
         if self._session.get() is None:
-            client, faults = _make_client(self.timeouts.connect)
+            client, faults = _make_client(self.timeouts.connect, secure=self.url.startswith("https:"))
             guard = _close_at_end(client)
             await anext(guard)
             self._session.set(_Session(client, faults, guard))
@@ -216,13 +216,11 @@ class Endpoint:
         request = await self._request("POST", path, body, headers)
         with self._faults(path), self._limited(self.timeouts.first, "no first token") as patience:
             response = await self._opened().client.send(request, stream=True)
-            try:
+            async with _chunks_of(response, self._opened().faults) as chunks:
                 if not response.is_success:
                     await response.aread()
                     self._refuse(response, path)
-                await self._events(response, path, take, patience)
-            finally:
-                await response.aclose()
+                await self._events(chunks, path, take, patience)
 
     async def _request(
         self, method: str, path: str, body: Mapping[str, Any] | None, headers: Mapping[str, str] | None
@@ -254,22 +252,20 @@ class Endpoint:
                 )
 
     async def _events(
-        self, response: httpx.Response, path: str, take: Callable[[Any], Awaitable[None]], patience: _Patience
+        self, chunks: AsyncIterator[bytes], path: str, take: Callable[[Any], Awaitable[None]], patience: _Patience
     ) -> None:
         events = Events()
-        async with aclosing(cast("AsyncGenerator[bytes]", response.aiter_bytes())) as chunks:
-            async for chunk in chunks:
-                for data in events.feed(chunk):
-                    await take(self._event(data, path))
-                    patience.renew(self.timeouts.between, "no further token")
-                if events.ended:
-                    break
-            else:
-                raise TransientError(f"{self.name}{path}: the stream was cut before its end")
-            # A connection whose answer is read to its end serves another request.
-            with anyio.move_on_after(DRAIN):
-                async for _ in chunks:
-                    pass
+        async for chunk in chunks:
+            for data in events.feed(chunk):
+                await take(self._event(data, path))
+                patience.renew(self.timeouts.between, "no further token")
+            if events.ended:
+                break
+        else:
+            raise TransientError(f"{self.name}{path}: the stream was cut before its end")
+        # A connection whose answer is read to its end serves another request.
+        with anyio.move_on_after(DRAIN):
+            await _run_out(chunks)
 
     def _event(self, data: bytes, path: str) -> Any:
         event = self._decoded(data, path)
@@ -308,6 +304,25 @@ class Endpoint:
             raise TransientError(f"{self.name}: {patience.awaited} within {patience.seconds:g} s")
 
 
+@asynccontextmanager
+async def _chunks_of(
+    response: httpx.Response, faults: tuple[type[Exception], ...]
+) -> AsyncGenerator[AsyncIterator[bytes], None]:
+    chunks = response.aiter_bytes()
+    try:
+        yield chunks
+    finally:
+        await response.aclose()
+        # The transports' generators lie one in another; trio warns of those that the garbage collector has to end.
+        with anyio.move_on_after(DRAIN, shield=True), suppress(*faults):
+            await _run_out(chunks)
+
+
+async def _run_out(chunks: AsyncIterator[bytes]) -> None:
+    async for _ in chunks:
+        pass
+
+
 async def _close_at_end(client: httpx.AsyncClient) -> AsyncGenerator[None, None]:
     """Close a client when this generator is closed, which event loops do for those left over when they end."""
     try:
@@ -316,7 +331,7 @@ async def _close_at_end(client: httpx.AsyncClient) -> AsyncGenerator[None, None]
         await client.aclose()
 
 
-def _make_client(connect: float) -> tuple[httpx.AsyncClient, tuple[type[Exception], ...]]:
+def _make_client(connect: float, *, secure: bool) -> tuple[httpx.AsyncClient, tuple[type[Exception], ...]]:
     """Return a client and what it raises: the transports let some faults of what lies beneath through as they are."""
     timeout, faults = httpx.Timeout(None, connect=connect), (httpx.HTTPError, httpx.StreamError, OSError)
     try:
@@ -325,7 +340,7 @@ def _make_client(connect: float) -> tuple[httpx.AsyncClient, tuple[type[Exceptio
         from httpx_aiohttp import HttpxAiohttpClient
     except (RuntimeError, ImportError):
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=KEEP_ALIVE)
-        return httpx.AsyncClient(timeout=timeout, limits=limits), faults
+        return httpx.AsyncClient(timeout=timeout, limits=limits, verify=secure), faults
     # For aiohttp 0 means no limit; None would leave it at its own, 100.
     limits = httpx.Limits(max_connections=0, keepalive_expiry=KEEP_ALIVE)
-    return HttpxAiohttpClient(timeout=timeout, limits=limits), (*faults, ClientError)
+    return HttpxAiohttpClient(timeout=timeout, limits=limits, verify=secure), (*faults, ClientError)
