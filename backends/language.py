@@ -28,6 +28,10 @@ class Language:
     """A tokenizer with its chat template.
 
     `template` is Jinja as Hugging Face writes it, and overrules the folder's own. It is run in a sandbox.
+
+    Attributes:
+        template: The chat template that is applied.
+        begins: The token that begins a text, as text; empty if there is none.
     """
 
     def __init__(self, folder: Path, template: str | None = None) -> None:
@@ -50,6 +54,7 @@ class Language:
             for name, value in settings.items()
             if name.endswith("_token") and value
         }
+        self.begins: str = special.get("bos_token", "")
         self._renderer = TemplateRenderer(self.template, special)
         unknown = special.get("unk_token")
         self._unknown = None if unknown is None else self._tokenizer.token_to_id(unknown)

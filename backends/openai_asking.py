@@ -66,15 +66,15 @@ class Asking:
         if (why := await self._why(look, self)) != "":
             self.lacks[ability] = why
 
-    async def first_of(self, choices: Iterable[T], look: Callable[[T], Awaitable[str]]) -> tuple[T | None, str]:
-        """Return the first choice with which `look` finds nothing amiss, or None and what was amiss with each."""
+    async def first_of(self, choices: Iterable[T], look: Callable[[T], Awaitable[str]]) -> tuple[list[T], str]:
+        """Return the first choice with which `look` finds nothing amiss, or none and what was amiss with each."""
         whys: list[str] = []
         for choice in choices:
             why = await self._why(look, choice)
             if not why:
-                return choice, ""
+                return [choice], ""
             whys.append(why)
-        return None, "; ".join(dict.fromkeys(whys))
+        return [], "; ".join(dict.fromkeys(whys))
 
     async def _why(self, look: Callable[[T], Awaitable[str]], choice: T) -> str:
         try:

@@ -176,8 +176,8 @@ async def _neutral(asking: Asking) -> str:
         await asking.said(asking.wish(1), replace(asking.route, neutral=fields))
         return ""
 
-    fields, why = await asking.first_of(NEUTRAL, look)
-    asking.may(neutral=fields or {})
+    taken, why = await asking.first_of(NEUTRAL, look)
+    asking.may(neutral=taken[0] if taken else {})
     return why
 
 
@@ -211,8 +211,8 @@ async def _continues(asking: Asking) -> str:
         why = await _goes_on(asking, replace(asking.route, continues=dialect), begun, rest)
         return f"{dialect}: {why}" if why else ""
 
-    dialect, why = await asking.first_of(DIALECTS[asking.route.path], look)
-    asking.may(continues=dialect)
+    understood, why = await asking.first_of(DIALECTS[asking.route.path], look)
+    asking.may(continues=understood[0] if understood else None)
     return why
 
 
@@ -231,8 +231,8 @@ async def _logprobs(asking: Asking) -> str:
     async def look(top: int) -> str:
         return _amiss(asking, await asking.said(asking.wish(FEW, logprobs=True, top_logprobs=top)), top)
 
-    top, why = await asking.first_of(TOPS, look)
-    asking.may(logprobs=top is not None, top_logprobs=top or 0)
+    given, why = await asking.first_of(TOPS, look)
+    asking.may(logprobs=bool(given), top_logprobs=sum(given))
     return why
 
 
@@ -288,8 +288,8 @@ async def _seeds(asking: Asking) -> str:
             return f"the same seed gave {texts[0]!r} and {texts[1]!r}"
         return f"three seeds gave the same {texts[0]!r}" if len(set(texts)) == 1 else ""
 
-    bits, why = await asking.first_of(SEED_BITS, look)
-    asking.may(seed_bits=bits or 0)
+    taken, why = await asking.first_of(SEED_BITS, look)
+    asking.may(seed_bits=sum(taken))
     return why
 
 

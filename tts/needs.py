@@ -18,7 +18,7 @@ def check_needs(strategy: Strategy, generator: Generator, verifier: Verifier | N
     Raises:
         NeedsError: Says what is missing and what would do.
     """
-    needs, able = strategy.needs, generator.capabilities
+    able = generator.capabilities
     if not _judged(strategy, verifier):
         if verifier is None:
             raise NeedsError(f"{strategy.name} needs a verifier: give verifier=..., for example the embedded one")
