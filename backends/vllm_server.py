@@ -107,8 +107,11 @@ class VLLMServer:
             BackendError: It serves no such model, is too old, or does not know what it will be asked.
             TransientError: It does not answer.
         """
-        if self._connected is not None:
-            return
+        if self._connected is None:
+            await self.reconnect()
+
+    async def reconnect(self) -> None:
+        """Find out anew what the server serves, which may be another after it was away; raises as `connect` does."""
         version = await ask_version(self.endpoint, OLDEST)
         served = await ask_served(self.endpoint, self._model)
         await check_fields(self.endpoint, COMPLETIONS, FIELDS)

@@ -1,0 +1,231 @@
+"""One of several engines that serve the same: whether it is up, what was wrong with it, what it has in flight."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import anyio
+from anyio.lowlevel import RunVar
+
+from tts.admission import Admission
+from tts.affinity import caller
+from tts.errors import BackendError, EngineDeadError, TransientError, TTSError
+from tts.protocols import connect
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+B = TypeVar("B")
+T = TypeVar("T")
+
+PROBE = 5.0
+"""Seconds within which a replica that was left has to show that it is back."""
+FIRST, LONGEST = 1.0, 30.0
+"""Seconds until a replica that was left is looked at again; they double from the first to the longest."""
+TOLERATED = 2
+"""Faults in a row after which a replica that still says it lives is spared for a while."""
+
+_replicas = itertools.count()
+
+
+@dataclass(slots=True)
+class _Local:
+    """What belongs to one event loop: the places taken there, and the sign that requests in flight are to give up."""
+
+    admission: Admission
+    left: anyio.Event = field(default_factory=anyio.Event)
+
+
+class Replica(Generic[B]):
+    """An engine among others.
+
+    One that has an `endpoint` can be asked whether it lives; one that has a method `reconnect` is asked anew what it
+    serves when it comes back. It is down when its engine is dead or it does not answer, and only then; what may be the
+    request's fault or a busy hour makes it rest, which means that others are preferred.
+
+    Attributes:
+        name: What tells it from others in every run, such as its URL.
+        backend: The generator or scorer.
+        fault: Why it is down; None while it is up.
+        since: When it went down, by `now`.
+        due: When it is looked at again, by `now`.
+    """
+
+    def __init__(self, name: str, backend: B, *, limit: int, watch: float, now: Callable[[], float]) -> None:
+        self.name = name
+        self.backend = backend
+        self.fault: TTSError | None = None
+        self.since = self.due = 0.0
+        self._limit = limit
+        self._watch_every = watch
+        self._now = now
+        self._rests_until = self._asked = -math.inf
+        self._downs = self._faults = 0
+        self._endpoint: Any = getattr(backend, "endpoint", None)
+        self._local: RunVar[_Local | None] = RunVar(f"tts.replica.{next(_replicas)}", None)
+
+    @property
+    def up(self) -> bool:
+        """Whether requests may go to it."""
+        return self.fault is None
+
+    @property
+    def ready(self) -> bool:
+        """Whether it is up and need not be spared."""
+        return self.up and self._now() >= self._rests_until
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it is down and may be back."""
+        return not self.up and self._now() >= self.due
+
+    @property
+    def admission(self) -> Admission:
+        """Its places, of this event loop."""
+        return self._here().admission
+
+    def is_deep(self, count: int, spill: float) -> bool:
+        """Whether `count` more places make its queue deeper than `spill` times its limit."""
+        line = self.admission
+        return line.taken + line.waiting + count > spill * line.limit
+
+    @asynccontextmanager
+    async def places(self, count: int) -> AsyncIterator[None]:
+        """Take places of it, in the turn of the problem that is being solved; none for what samples nothing."""
+        if count == 0:
+            yield
+            return
+        async with self.admission.places(count, order=caller().order):
+            yield
+
+    async def ask(self, call: Callable[[B], Awaitable[T]]) -> T:
+        """Make a call, and give it up when the replica turns out to be down.
+
+        Raises:
+            TransientError: It was given up.
+            Exception: Whatever the call raises.
+        """
+        results: list[T] = []
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._watch, tasks.cancel_scope, self._unset_sign())
+                results.append(await call(self.backend))
+                tasks.cancel_scope.cancel()
+        except BaseExceptionGroup as group:
+            raise sole(group) from sole(group).__cause__
+        if not results:
+            raise TransientError(f"{self.name} is down: {self.fault}")
+        self._downs = self._faults = 0
+        return results[0]
+
+    async def examine(self, fault: BackendError, agree: Callable[[B], None]) -> None:
+        """Find out what a fault says about the replica: that it is down, that it is busy, or nothing."""
+        if not self.up:
+            return
+        if isinstance(fault, EngineDeadError):
+            self.leave(fault)
+        elif not isinstance(fault, TransientError):
+            wrong = None if self._endpoint is None else await self._what_is_wrong(agree)
+            if wrong is not None:
+                self.leave(fault if isinstance(wrong, TransientError) else wrong)
+        elif (death := await self._death()) is not None:
+            self.leave(death if isinstance(death, EngineDeadError) else fault)
+        else:
+            self._spare(fault)
+
+    async def probe(self, agree: Callable[[B], None]) -> None:
+        """Look whether it is back; it has to serve what the others do, whatever it was."""
+        self.due = self._now() + FIRST + PROBE  # nobody else looks meanwhile
+        wrong: TTSError | None = TransientError(f"{self.name} does not answer within {PROBE:g} s")
+        with anyio.move_on_after(PROBE):
+            wrong = await self._what_is_wrong(agree)
+        if wrong is None:
+            self.fault = None
+        else:
+            self._go_down(wrong)
+
+    def leave(self, fault: TTSError) -> None:
+        """Send nothing more to it and give up what is in flight, until it comes back."""
+        if self.up:
+            self.since = self._now()
+            self._go_down(fault)
+            self._here().left.set()
+
+    def _go_down(self, fault: TTSError) -> None:
+        self.fault = fault
+        self._downs += 1
+        # An engine in this process that died does not come back; a server may be started again.
+        final = self._endpoint is None and isinstance(fault, EngineDeadError)
+        self.due = math.inf if final else self._now() + _backoff(self._downs)
+
+    def _spare(self, fault: TransientError) -> None:
+        self._faults += 1
+        busy = fault.delay is not None or not (fault.began or fault.at_once)
+        if busy and self._endpoint is not None:
+            seconds = fault.delay or FIRST
+        elif self._endpoint is None or self._faults > TOLERATED:
+            seconds = max(fault.delay or 0.0, _backoff(self._faults))
+        else:
+            return
+        self._rests_until = max(self._rests_until, self._now() + seconds)
+
+    async def _death(self) -> BackendError | None:
+        """Return what it has died of; None if it lives or cannot be asked."""
+        if self._endpoint is None:
+            return None
+        self._asked = self._now()
+        try:
+            if await self._endpoint.alive():
+                return None
+        except EngineDeadError as dead:
+            return dead
+        return TransientError(f"{self.name} does not answer")
+
+    async def _what_is_wrong(self, agree: Callable[[B], None]) -> TTSError | None:
+        death = await self._death()
+        if death is not None:
+            return death
+        ask = getattr(self.backend, "reconnect", None)
+        try:
+            await (connect(self.backend) if ask is None else ask())
+            agree(self.backend)
+        except TTSError as wrong:
+            return wrong
+        return None
+
+    async def _watch(self, scope: anyio.CancelScope, left: anyio.Event) -> None:
+        while self.up and not left.is_set():
+            with anyio.move_on_after(self._watch_every):
+                await left.wait()
+            # One of those that wait for the replica asks for all.
+            if self.up and self._now() - self._asked > self._watch_every / 2:
+                death = await self._death()
+                if death is not None:
+                    self.leave(death)
+        scope.cancel()
+
+    def _here(self) -> _Local:
+        local = self._local.get()
+        if local is None:
+            local = _Local(Admission(self._limit))
+            self._local.set(local)
+        return local
+
+    def _unset_sign(self) -> anyio.Event:
+        local = self._here()
+        if self.up and local.left.is_set():
+            local.left = anyio.Event()
+        return local.left
+
+
+def sole(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the error of a group whose other tasks raise none."""
+    return group.exceptions[0]
+
+
+def _backoff(failures: int) -> float:
+    return min(LONGEST, FIRST * 2.0 ** min(failures - 1, 30))
