@@ -57,21 +57,20 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Se
 
 
 class Fleet:
-    """The servers of a session: those that are always needed begin together, before anyone waits for one."""
+    """The servers of a session, begun together before anyone waits for one."""
 
     def __init__(self, start: Callable[..., Server]) -> None:
         self._start = start
         self._replicas = 0
         self.policy = start("policy", POLICY, GENERATES)
+        self.spare = self._begin_replica()
         self.prm = start("prm", PRM, SCORES_THE_END)
-        self._spare = self._begin_replica()
+        self.prm_of_every_token = start("prm-of-every-token", PRM, SCORES_EVERY_TOKEN)
 
-    def replica(self) -> Server:
-        """Return a policy server that may be killed; while there is one that was not, that one."""
-        if self._spare not in RUNNING:
-            self._spare = self._begin_replica()
-        self._spare.wait()
-        return self._spare
+    def renew(self) -> None:
+        """Begin a replica in place of one that was killed, so that it is up when it is needed."""
+        if self.spare not in RUNNING:
+            self.spare = self._begin_replica()
 
     def _begin_replica(self) -> Server:
         self._replicas += 1
@@ -99,17 +98,18 @@ def prm(fleet: Fleet) -> Server:
 
 
 @pytest.fixture(scope="session")
-def prm_of_every_token(start: Callable[..., Server]) -> Server:
-    """Serves the reward model: its word on every token. Started by the first test that wants it."""
-    server = start("prm-of-every-token", PRM, SCORES_EVERY_TOKEN)
-    server.wait()
-    return server
+def prm_of_every_token(fleet: Fleet) -> Server:
+    """Serves the reward model: its word on every token."""
+    fleet.prm_of_every_token.wait()
+    return fleet.prm_of_every_token
 
 
 @pytest.fixture
 def replica(fleet: Fleet) -> Server:
     """Serves the policy beside `policy`; a test may kill it."""
-    return fleet.replica()
+    fleet.renew()
+    fleet.spare.wait()
+    return fleet.spare
 
 
 @pytest.fixture

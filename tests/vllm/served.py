@@ -35,6 +35,7 @@ PATIENCE = 240.0
 COMMON = (
     "--served-model-name", NAME, "--host", "127.0.0.1", "--max-model-len", str(CONTEXT), "--dtype", "float32",
     "--block-size", str(BLOCK), "--enforce-eager", "--no-enable-chunked-prefill", "--max-num-batched-tokens", "8192",
+    "--uvicorn-log-level", "warning",
 )  # fmt: skip
 GENERATES = ("--enable-prompt-tokens-details", "--scheduling-policy", "priority")
 SCORES_THE_END = ("--runner", "pooling", "--pooler-config", '{"task": "classify"}')
@@ -88,6 +89,13 @@ class Server:
         self._process.wait()
         if self in RUNNING:
             RUNNING.remove(self)
+
+    def kill_engine(self) -> None:
+        """Kill its engine and leave the server."""
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
+        for child in map(int, children):
+            if "EngineCore" in Path(f"/proc/{child}/cmdline").read_text():
+                os.kill(child, signal.SIGKILL)
 
     def tail(self, lines: int = 40) -> str:
         """The end of its log."""
