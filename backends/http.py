@@ -1,28 +1,27 @@
 """An HTTP server as backends see it: one pool of connections an event loop, and every fault a typed error.
 
-The only file that imports httpx. With the extra `http` its transport is aiohttp's, which costs a fraction of the time
-of httpx's own once many requests are in flight; under trio, and without the extra, httpx's own is used.
+With the extra `http` requests go over aiohttp, which costs a fraction of the time of httpx's own transport once many
+are in flight; under trio, and without the extra, httpx's own is used.
 """
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import os
 from base64 import b64encode
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 import anyio
-import httpx
 from anyio.lowlevel import RunVar
 from pydantic import Field
 from pydantic_core import from_json, to_json
 
 from tts.backends.address import bare_url, secrets_in
 from tts.backends.events import Events
+from tts.backends.http_client import DRAIN, Body, chunks_of, close_at_end, make_client, run_out
 from tts.backends.http_errors import of_status, of_transport
 from tts.errors import EngineDeadError, TransientError
 from tts.types import Frozen
@@ -30,12 +29,10 @@ from tts.types import Frozen
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 
+    import httpx
+
 T = TypeVar("T")
 _endpoints = itertools.count()
-KEEP_ALIVE = 3.0
-"""Seconds an idle connection is kept; uvicorn, which vLLM runs on, closes its own after 5."""
-DRAIN = 0.2
-"""Seconds that the end of an answer is waited for whose last event has come."""
 
 
 class Timeouts(Frozen):
@@ -182,8 +179,8 @@ class Endpoint:
     async def open(self) -> None:
         """Make the connections of this event loop, so that they are closed with it."""
         if self._session.get() is None:
-            client, faults = _make_client(self.timeouts.connect, secure=self.url.startswith("https:"))
-            guard = _close_at_end(client)
+            client, faults = make_client(self.timeouts.connect, secure=self.url.startswith("https:"))
+            guard = close_at_end(client)
             await anext(guard)
             self._session.set(_Session(client, faults, guard))
 
@@ -216,7 +213,7 @@ class Endpoint:
         request = await self._request("POST", path, body, headers)
         with self._faults(path), self._limited(self.timeouts.first, "no first token") as patience:
             response = await self._opened().client.send(request, stream=True)
-            async with _chunks_of(response, self._opened().faults) as chunks:
+            async with chunks_of(response, self._opened().faults) as chunks:
                 if not response.is_success:
                     await response.aread()
                     self._refuse(response, path)
@@ -226,12 +223,12 @@ class Endpoint:
         self, method: str, path: str, body: Mapping[str, Any] | None, headers: Mapping[str, str] | None
     ) -> httpx.Request:
         await self.open()
-        return self._opened().client.build_request(
-            method,
-            self.url + path,
-            content=None if body is None else to_json(body),
-            headers={**self._headers, **(headers or {})},
-        )
+        content = None if body is None else to_json(body)
+        sent = {**self._headers, **(headers or {})}
+        request = self._opened().client.build_request(method, self.url + path, content=content, headers=sent)
+        if content is not None:
+            request.stream = Body(content)
+        return request
 
     async def _watched(self, work: Callable[[], Awaitable[T]]) -> T:
         try:
@@ -265,7 +262,7 @@ class Endpoint:
             raise TransientError(f"{self.name}{path}: the stream was cut before its end")
         # A connection whose answer is read to its end serves another request.
         with anyio.move_on_after(DRAIN):
-            await _run_out(chunks)
+            await run_out(chunks)
 
     def _event(self, data: bytes, path: str) -> Any:
         event = self._decoded(data, path)
@@ -302,45 +299,3 @@ class Endpoint:
             yield patience
         if patience.scope.cancelled_caught:
             raise TransientError(f"{self.name}: {patience.awaited} within {patience.seconds:g} s")
-
-
-@asynccontextmanager
-async def _chunks_of(
-    response: httpx.Response, faults: tuple[type[Exception], ...]
-) -> AsyncGenerator[AsyncIterator[bytes], None]:
-    chunks = response.aiter_bytes()
-    try:
-        yield chunks
-    finally:
-        await response.aclose()
-        # The transports' generators lie one in another; trio warns of those that the garbage collector has to end.
-        with anyio.move_on_after(DRAIN, shield=True), suppress(*faults):
-            await _run_out(chunks)
-
-
-async def _run_out(chunks: AsyncIterator[bytes]) -> None:
-    async for _ in chunks:
-        pass
-
-
-async def _close_at_end(client: httpx.AsyncClient) -> AsyncGenerator[None, None]:
-    """Close a client when this generator is closed, which event loops do for those left over when they end."""
-    try:
-        yield
-    finally:
-        await client.aclose()
-
-
-def _make_client(connect: float, *, secure: bool) -> tuple[httpx.AsyncClient, tuple[type[Exception], ...]]:
-    """Return a client and what it raises: the transports let some faults of what lies beneath through as they are."""
-    timeout, faults = httpx.Timeout(None, connect=connect), (httpx.HTTPError, httpx.StreamError, OSError)
-    try:
-        asyncio.get_running_loop()
-        from aiohttp import ClientError
-        from httpx_aiohttp import HttpxAiohttpClient
-    except (RuntimeError, ImportError):
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=KEEP_ALIVE)
-        return httpx.AsyncClient(timeout=timeout, limits=limits, verify=secure), faults
-    # For aiohttp 0 means no limit; None would leave it at its own, 100.
-    limits = httpx.Limits(max_connections=0, keepalive_expiry=KEEP_ALIVE)
-    return HttpxAiohttpClient(timeout=timeout, limits=limits, verify=secure), (*faults, ClientError)

@@ -522,7 +522,7 @@ def test_urls_may_be_given_in_several_ways(url: str) -> None:
 @pytest.mark.parametrize("timeouts", [{"connect": 0}, {"first": -1}, {"total": math.nan}, {"last": 1}])
 def test_what_is_no_patience_is_refused(timeouts: dict[str, float]) -> None:
     with pytest.raises(ValidationError):
-        Timeouts(**timeouts)  # type: ignore[arg-type]
+        Timeouts(**timeouts)
 
 
 @both
