@@ -55,7 +55,7 @@ def of_status(
         return EngineDeadError(f"{where}: the server runs, but its engine is dead: restart it ({message})")
     if status in NOT_BEGUN:
         return TransientError(f"{where}: {message}", delay=_seconds(headers), began=False)
-    if status in BROKE_OFF or status >= 500:
+    if status in BROKE_OFF or (status >= 500 and status != 501):  # 501: it cannot, and never will
         return TransientError(f"{where}: {message}", delay=_seconds(headers))
     if status in (401, 403):
         return BackendError(f"{where}: {message}; set the environment variable that holds the key")

@@ -141,6 +141,7 @@ class RemoteLanguage:
             ParameterError: They are not the same.
         """
         self._model = model
+        self._known.clear()
         if self._local is not None:
             here, there = self._local.read(SAMPLE), await self._ask_tokens({"prompt": SAMPLE})
             if here != there:
@@ -158,15 +159,24 @@ class RemoteLanguage:
         if self._renderer is not None:
             text = self._renderer.render(messages)
             return text, await self._ask_tokens({"prompt": text})
+        tokens = await self._converse(messages)
+        return await self.text_of(tokens), tokens
+
+    async def read(self, messages: Sequence[Message]) -> list[int]:
+        """Return a conversation's tokens alone, which spares the server a request; raises as `render` does."""
+        if self._local is not None or self._renderer is not None:
+            return (await self.render(messages))[1]
+        return await self._converse(messages)
+
+    async def _converse(self, messages: Sequence[Message]) -> list[int]:
         begun = messages[-1].role == "assistant"
-        tokens = await self._ask_tokens(
+        return await self._ask_tokens(
             {
                 "messages": [message.model_dump() for message in messages],
                 "add_generation_prompt": not begun,
                 "continue_final_message": begun,
             }
         )
-        return await self.text_of(tokens), tokens
 
     async def tokenize(self, text: str) -> tuple[int, ...]:
         """Return the token ids of a text that goes on from what is there."""

@@ -151,7 +151,12 @@ class Generator(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ScorerCapabilities:
-    """What a scorer can do, and what it costs, as in `Capabilities`."""
+    """What a scorer can do, and what it costs, as in `Capabilities`.
+
+    Attributes:
+        classes: How many classes it gives probabilities of; 0 where it gives those of labels alone.
+        labels: It gives next-token probabilities of labels.
+    """
 
     name: str
     classes: int = 2
@@ -160,6 +165,7 @@ class ScorerCapabilities:
     flops_per_token: float | None = None
     runtimes: tuple[str, ...] = ("asyncio", "trio")
     fingerprint: dict[str, str | int | float | bool | None] = field(default_factory=dict)
+    labels: bool = False
 
 
 @runtime_checkable

@@ -14,7 +14,7 @@ from tts.errors import ParameterError, UnknownNameError
 from tts.protocols import Strategy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from tts.protocols import Generator, Verifier
     from tts.tasks import Task
@@ -35,8 +35,13 @@ BUILT_IN: Mapping[Kind, Mapping[str, str]] = {
         "openai": "tts.backends.openai_server:OpenAIServer",
         "pool": "tts.backends.pool:pool_of_servers",
         "vllm": "tts.backends.vllm_server:VLLMServer",
+        "vllm-engine": "tts.backends.vllm_engine:VLLMEngine",
     },
-    "verifier": {"embedded": "tts.registry:_embedded_verifier"},
+    "verifier": {
+        "embedded": "tts.registry:_embedded_verifier",
+        "pool": "tts.registry:_pooled_verifier",
+        "vllm": "tts.registry:_vllm_verifier",
+    },
     "task": {"countdown": "tts.benchmarks.tasks:COUNTDOWN"},
 }
 """Each name with where it is, imported when asked for; entry points of group "tts.strategy" and so on add to it."""
@@ -168,3 +173,61 @@ def _embedded_verifier(model: str, *, template: str | None = None, threads: int 
     from tts.verifiers.process_reward import ProcessReward
 
     return ProcessReward(EmbeddedScorer(model or "countdown-prm", template=template, threads=threads))
+
+
+def _vllm_verifier(
+    url: str,
+    *,
+    good: int = 1,
+    mark: str = "",
+    labels: Sequence[int | str] | None = None,
+    model: str | None = None,
+    template: str | None = None,
+    tokenizer: str | None = None,
+    key: str = "TTS_API_KEY",
+    batch: int = 64,
+    in_flight: int = 4,
+    dollars_per_token: float | None = None,
+    flops_per_token: float | None = None,
+) -> Verifier:
+    """Score steps with a reward model on a vLLM server, or with a language model's `labels`; `mark` is its step tag."""
+    from tts.backends.vllm_scorer import VLLMScorer
+    from tts.verifiers.process_reward import ProcessReward
+
+    scorer = VLLMScorer(
+        url, model, template=template, tokenizer=tokenizer, step_tag=mark or None, key=key, batch=batch,
+        in_flight=in_flight, dollars_per_token=dollars_per_token, flops_per_token=flops_per_token,
+    )  # fmt: skip
+    return ProcessReward(scorer, good=good, mark=mark, labels=labels)
+
+
+def _pooled_verifier(
+    urls: str,
+    *,
+    limit: int = 256,
+    spill: float = 1.5,
+    watch: float = 10.0,
+    good: int = 1,
+    mark: str = "",
+    labels: Sequence[int | str] | None = None,
+    model: str | None = None,
+    template: str | None = None,
+    tokenizer: str | None = None,
+    key: str = "TTS_API_KEY",
+    dollars_per_token: float | None = None,
+    flops_per_token: float | None = None,
+) -> Verifier:
+    """Score steps as "vllm" does, on several servers of one model; `urls` has commas between them."""
+    from tts.backends.pool import ScorerPool, split_urls
+    from tts.backends.vllm_scorer import VLLMScorer
+    from tts.verifiers.process_reward import ProcessReward
+
+    scorers = [
+        VLLMScorer(
+            url, model, template=template, tokenizer=tokenizer, step_tag=mark or None, key=key,
+            dollars_per_token=dollars_per_token, flops_per_token=flops_per_token,
+        )
+        for url in split_urls(urls)
+    ]  # fmt: skip
+    pool = ScorerPool(scorers, limit=limit, spill=spill, watch=watch)
+    return ProcessReward(pool, good=good, mark=mark, labels=labels)

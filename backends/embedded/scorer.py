@@ -67,6 +67,7 @@ class EmbeddedScorer:
             context=shape.context,
             flops_per_token=2.0 * shape.parameters,
             fingerprint=self._loaded.fingerprint,
+            labels=shape.head != "classes",
         )
 
     async def encode(self, messages: Sequence[Message]) -> Sequence[int]:

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Self
 
+from tests.backends import fake_scores
 from tts.fakes import cut, letters, tree_script
-from tts.seeds import derive
 from tts.types import Finish
 
 if TYPE_CHECKING:
@@ -66,6 +66,8 @@ class FakeVLLM:
         generated: Tokens sampled so far.
         running: Sequences in flight; those of a client that has gone are given up before their next token.
         pace: Waited on before each token of a stream, if given.
+        task: What it was started for: generate, classify, token_classify or step; None serves everything.
+        classes: How many its scores tell apart.
     """
 
     def __init__(self, script: Script | None = None, *, context: int = 4096, version: str = "0.32.0") -> None:
@@ -73,6 +75,8 @@ class FakeVLLM:
         self.context = context
         self.version = version
         self.fields: list[str] | None = None
+        self.task: str | None = None
+        self.classes = 2
         self.misbehave: Callable[[Call], Response | None] = lambda call: None
         self.pace: Callable[[], None] = lambda: None
         self.calls: list[Call] = []
@@ -110,11 +114,14 @@ class FakeVLLM:
             "/tokenize": self._tokenize,
             "/detokenize": lambda body: {"prompt": text_of(body["tokens"])},
             "/v1/completions": self._complete,
-            "/classify": lambda body: {"data": [{"index": i, "probs": row} for i, row in enumerate(self._last(body))]},
-            "/pooling": lambda body: {"data": [{"index": i, "data": rows} for i, rows in enumerate(self._all(body))]},
+            "/classify": lambda body: fake_scores.classify(self, body),
+            "/pooling": lambda body: fake_scores.pool(self, body),
         }
-        if call.path not in known:
-            return Response(404, {"error": {"message": "Not Found", "type": "NotFoundError", "code": 404}})
+        status = fake_scores.status(call.path, self.task) if call.path in known else 404
+        if status != 200:
+            return refusal("Not Found", status)
+        if any(token < 0 or token > 0x10FFFF for ids in (call.body or {}).get("input", ()) for token in ids):
+            return refusal("Token id is out of vocabulary")
         said = known[call.path](call.body)
         return said if isinstance(said, Response) else Response(body=said)
 
@@ -131,17 +138,13 @@ class FakeVLLM:
         text = "".join(m["content"] + "\n" for m in body["messages"]) if "messages" in body else body["prompt"]
         return {"count": len(text), "max_model_len": self.context, "tokens": letters(text).tolist()}
 
-    def _last(self, body: Any) -> list[list[float]]:
-        return [probabilities(ids) for ids in body["input"]]
-
-    def _all(self, body: Any) -> list[list[list[float]]]:
-        return [[probabilities(ids[: end + 1]) for end in range(len(ids))] for ids in body["input"]]
-
     def _complete(self, body: Any) -> Response:
         prompts = body["prompt"] if isinstance(body["prompt"][0], list) else [body["prompt"]]
         if body.get("priority"):
             return refusal("Got priority 1 but Priority scheduling is not enabled.")
-        if body["max_tokens"] > self.context:
+        if "logprob_token_ids" in body:
+            return Response(body=fake_scores.verdicts(body))
+        if not 0 < body["max_tokens"] <= self.context:
             return refusal(f"This model's maximum context length is {self.context} tokens.")
         children = [self.child(prompt, body, place) for prompt in prompts for place in range(body["n"])]
         usage = {"prompt_tokens": sum(map(len, prompts)), "prompt_tokens_details": {"cached_tokens": 3}}
@@ -167,12 +170,6 @@ class FakeVLLM:
             rows = [{f"token_id:{rank}": -rank / 10 for rank in range(body["logprobs"])} for _ in ids]
             child["logprobs"] = {"token_logprobs": values, "top_logprobs": rows}
         return child
-
-
-def probabilities(ids: list[int]) -> list[float]:
-    """A score that hangs on the text alone."""
-    good = derive("score", text_of(ids)) % 1000 / 1000
-    return [1 - good, good]
 
 
 def text_of(ids: list[int]) -> str:
@@ -236,9 +233,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send(self, response: Response) -> None:
         events = response.chunks
-        content = b"" if events is not None else json.dumps(response.body).encode()
-        if isinstance(response.body, bytes):
-            content = response.body
+        content = response.body if isinstance(response.body, bytes) else json.dumps(response.body).encode()
         self.send_response(response.status)
         for name, value in response.headers.items():
             self.send_header(name, value)
@@ -268,7 +263,7 @@ class _Handler(BaseHTTPRequestHandler):
                 if response.cut is not None and sent + len(data) > response.cut:
                     self.wfile.write(data[: response.cut - sent])
                     return
-                fake.generated += sum(len(choice["token_ids"]) for choice in event["choices"])
+                fake.generated += sum(len(choice["token_ids"] or ()) for choice in event["choices"])
                 self.wfile.write(data)
                 sent += len(data)
             if response.cut is None:
