@@ -26,6 +26,7 @@ COMMANDS = {
     "solve": ("tts.cli.solve", "search for the answer to one problem"),
     "list": ("tts.cli.listing", "strategies, verifiers, generators and tasks, and what each takes"),
     "strategy": ("tts.cli.strategy", "show what a strategy does"),
+    "doctor": ("tts.cli.doctor", "what a server can do, and which strategies run on it"),
     "bench": ("tts.cli.bench", "measure strategies on a benchmark"),
     "trace": ("tts.cli.trace", "look into what a search did"),
     "demo": ("tts.cli.demo", "six strategies race on the bundled model, in about a minute"),
