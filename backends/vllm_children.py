@@ -46,9 +46,7 @@ def completion_of(
     )
 
 
-def _finish(
-    where: str, request: GenerationRequest, child: Child, reason: str, stopped_by: str | int | None
-) -> Finish:
+def _finish(where: str, request: GenerationRequest, child: Child, reason: str, stopped_by: str | int | None) -> Finish:
     if reason == "length":
         if len(child.token_ids) != request.max_tokens:
             raise BackendError(
@@ -56,8 +54,10 @@ def _finish(
                 "server or something before it lowers max_tokens"
             )
         return Finish.LENGTH
-    if reason != "stop":
+    if reason in ("abort", "error"):
         raise TransientError(f"{where}: the server gave it up ({reason})")
+    if reason != "stop":
+        raise BackendError(f"{where}: ended for a reason that is not known here, {reason!r}")
     if not isinstance(stopped_by, str):
         return Finish.EOS  # a number is a token that ends a sequence; the text does not show it, the ids do
     if stopped_by not in child.text:

@@ -196,9 +196,8 @@ class VLLMServer:
 
         async def take(said: Any) -> None:
             for index, completion in reply.take(said):
-                if completion is None:
-                    sink.progress(index, len(reply.children[index].token_ids))
-                else:
+                sink.progress(index, len(reply.children[index].token_ids))
+                if completion is not None:
                     sink.finish(index, await self._whole(completion))
 
         try:

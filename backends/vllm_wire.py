@@ -68,7 +68,7 @@ class Reply:
                 self._check_prompt(said["usage"])
             for choice in said["choices"]:
                 yield self._take(choice)
-        except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+        except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as error:
             raise BackendError(f"{self._server}: a reply of another form ({error!r}): {str(said)[:200]}") from None
 
     def cached(self) -> int:
@@ -108,10 +108,20 @@ class Reply:
         if not (self._request.logprobs or self._request.top_logprobs):
             return
         values = (told or {}).get("token_logprobs") or []
-        if len(values) != count:
-            raise BackendError(f"{self._server}: {count} tokens, but {len(values)} log-probabilities")
+        rows = (told or {}).get("top_logprobs") or [] if self._request.top_logprobs else values
+        if not len(values) == len(rows) == count:
+            raise BackendError(f"{self._server}: {count} tokens, but {min(len(values), len(rows))} log-probabilities")
         child.logprobs.extend(values)
-        wanted = self._request.top_logprobs
-        for row in (told or {})["top_logprobs"] if wanted else ():
-            # The token that was drawn comes in addition where it is not one of them.
-            child.top_logprobs.extend(sorted(row.values(), reverse=True)[:wanted])
+        if self._request.top_logprobs:
+            for row in rows:
+                child.top_logprobs.extend(self._top(row))
+
+    def _top(self, row: dict[str, float]) -> list[float]:
+        # The token that was drawn comes in addition where it is not one of them.
+        greatest = sorted(row.values(), reverse=True)[: self._request.top_logprobs]
+        if len(greatest) < self._request.top_logprobs:
+            raise BackendError(
+                f"{self._server} gives {len(greatest)} log-probabilities a token where {self._request.top_logprobs} "
+                "were asked for"
+            )
+        return greatest
