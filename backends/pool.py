@@ -137,8 +137,11 @@ def pool_of_servers(
     Raises:
         ParameterError: There is no URL, one is none, or one comes twice.
     """
-    return GeneratorPool([VLLMServer(url, **options) for url in _split(urls)], limit=limit, spill=spill, watch=watch)
+    return GeneratorPool(
+        [VLLMServer(url, **options) for url in split_urls(urls)], limit=limit, spill=spill, watch=watch
+    )
 
 
-def _split(urls: str) -> list[str]:
+def split_urls(urls: str) -> list[str]:
+    """Return the URLs of a text with commas between them."""
     return [url.strip() for url in urls.split(",") if url.strip()]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import tts
-from tests.backends.fake_vllm import FakeVLLM, Response, refusal
+from tests.backends.fake_vllm import FakeVLLM, Response, refusal, text_of
 from tests.backends.replicas import Time, draw
 from tts.backends.http import Timeouts
 from tts.backends.pool import GeneratorPool, pool_of_servers
@@ -17,7 +17,9 @@ from tts.backends.routing import rendezvous
 from tts.backends.vllm_server import VLLMServer
 from tts.cli.backends import Backend, make
 from tts.errors import BackendError, ParameterError, TransientError, UnknownNameError
-from tts.fakes import ScriptedVerifier
+from tts.fakes import ScriptedGenerator, ScriptedVerifier, tree_script
+from tts.setup import as_problem
+from tts.solve import affinity_key
 from tts.testing import check_generator
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 PROBLEMS = [f"problem {place}" for place in range(16)]
 COMPLETIONS = "/v1/completions"
+NAMES = "abc"
 
 
 @pytest.fixture
@@ -43,14 +46,18 @@ def time() -> Time:
 
 @pytest.fixture
 async def pool(fakes: list[FakeVLLM], time: Time) -> AsyncIterator[GeneratorPool]:
-    joined = GeneratorPool([VLLMServer(fake.url, priorities=False) for fake in fakes], now=time)
+    # By names, since the URLs, and with them the problems' homes, are others in each run.
+    named = {name: VLLMServer(fake.url, priorities=False) for name, fake in zip(NAMES, fakes, strict=True)}
+    joined = GeneratorPool(named, now=time)
     yield joined
     await joined.aclose()
 
 
-def home_of(problem: str, fakes: list[FakeVLLM]) -> FakeVLLM:
-    first = rendezvous(problem, [fake.url for fake in fakes])[0]
-    return next(fake for fake in fakes if fake.url == first)
+def home_of(key: str) -> str:
+    return rendezvous(key, NAMES)[0]
+
+
+HOME = NAMES.index(home_of("hot"))
 
 
 async def solved(generator: VLLMServer | GeneratorPool, strategy: str = "beam") -> dict[str, Outcome]:
@@ -106,7 +113,7 @@ async def test_one_that_is_killed_midway_changes_no_answer(
     await alone.aclose()
     fakes[0].misbehave = unplug_after(3)
     through = await solved(pool, strategy)
-    assert list(pool.down) == [fakes[0].url]
+    assert list(pool.down) == ["a"]
     assert grown(through) == grown(expected)
     assert {outcome.error for outcome in through.values()} == {None}
     assert {p: o.answer for p, o in through.items()} == {p: o.answer for p, o in expected.items()}
@@ -126,20 +133,13 @@ async def test_what_came_before_a_stream_was_cut_stays_and_the_rest_comes_from_a
 
     await pool.connect()
     fakes[0].misbehave = cut
-    problem = next(problem for problem in PROBLEMS if home_of_problem(problem, fakes) is fakes[0])
+    problem = next(question for question in PROBLEMS if home_of(affinity_key(as_problem(question))) == "a")
     through = await tts.solve(problem, strategy="first_finish", generator=pool, retry=tts.Retry(first_delay=0.0))
     alone = await tts.solve(problem, strategy="first_finish", generator=VLLMServer(fakes[2].url, priorities=False))
     assert grown({"": through}) == grown({"": alone})
-    assert list(pool.down) == [fakes[0].url]
+    assert list(pool.down) == ["a"]
     sampled = sum(fake.generated for fake in fakes[:2])
     assert sampled - through.usage.unobserved <= through.usage.generated <= sampled + fakes[2].generated
-
-
-def home_of_problem(problem: str, fakes: list[FakeVLLM]) -> FakeVLLM:
-    from tts.setup import as_problem
-    from tts.solve import affinity_key
-
-    return home_of(affinity_key(as_problem(problem)), fakes)
 
 
 async def test_a_server_that_turns_requests_away_is_spared_not_left(fakes: list[FakeVLLM], pool: GeneratorPool) -> None:
@@ -155,9 +155,10 @@ async def test_a_server_that_turns_requests_away_is_spared_not_left(fakes: list[
 async def test_a_server_that_hangs_is_left_within_watch_and_connect_timeout(fakes: list[FakeVLLM]) -> None:
     stall = threading.Event()
     timeouts = Timeouts(connect=0.3)
-    pool = GeneratorPool([VLLMServer(fake.url, priorities=False, timeouts=timeouts) for fake in fakes], watch=0.05)
+    servers = [VLLMServer(fake.url, priorities=False, timeouts=timeouts) for fake in fakes]
+    pool = GeneratorPool(dict(zip(NAMES, servers, strict=True)), watch=0.05)
     await pool.connect()
-    home = home_of("hot", fakes)
+    home = fakes[HOME]
     home.misbehave = lambda call: Response(stall=stall)
     try:
         with pytest.raises(TransientError, match="does not answer") as raised:
@@ -167,20 +168,20 @@ async def test_a_server_that_hangs_is_left_within_watch_and_connect_timeout(fake
     finally:
         stall.set()
         await pool.aclose()
-    assert list(pool.down) == [home.url]
+    assert list(pool.down) == [home_of("hot")]
 
 
 async def test_a_server_that_is_not_there_yet_and_then_serves_something_else(
     fakes: list[FakeVLLM], pool: GeneratorPool, time: Time
 ) -> None:
-    late = home_of("hot", fakes)
+    late = fakes[HOME]
     late.misbehave = unplugged
     await pool.connect()
     assert pool.capabilities.name == "vllm/scripted x3"
-    assert list(pool.down) == [late.url]
+    assert list(pool.down) == [home_of("hot")]
     late.misbehave, late.context, time.seconds = lambda call: None, 512, 1.0
     await draw(pool, "hot")
-    assert "context (512, not 4096)" in str(pool.down[late.url])
+    assert "context (512, not 4096)" in str(pool.down[home_of("hot")])
     late.context, time.seconds = 4096, 3.0
     await draw(pool, "hot")
     assert pool.down == {}
@@ -190,7 +191,7 @@ async def test_a_server_that_was_started_anew_with_another_model_does_not_come_b
     fakes: list[FakeVLLM], pool: GeneratorPool, time: Time
 ) -> None:
     await pool.connect()
-    home = home_of("hot", fakes)
+    home = fakes[HOME]
     home.misbehave = unplugged
     with pytest.raises(TransientError, match="another replica goes on"):
         await draw(pool, "hot")
@@ -198,7 +199,7 @@ async def test_a_server_that_was_started_anew_with_another_model_does_not_come_b
     home.misbehave = lambda call: Response(body=other) if call.path == "/v1/models" else None
     time.seconds = 1.0
     await draw(pool, "hot")
-    assert "does not serve 'scripted'" in str(pool.down[home.url])
+    assert "does not serve 'scripted'" in str(pool.down[home_of("hot")])
 
 
 async def test_servers_that_differ_make_no_pool(fakes: list[FakeVLLM], pool: GeneratorPool) -> None:
@@ -223,3 +224,20 @@ async def test_it_is_made_from_urls_and_the_options_of_a_server(fakes: list[Fake
     for wrong in ("", "localhost", f"{fakes[0].url},{fakes[0].url}"):
         with pytest.raises(ParameterError):
             tts.generator(f"pool:{wrong}")
+
+
+async def test_a_verifier_of_several_servers_keeps_each_problem_on_one(fakes: list[FakeVLLM]) -> None:
+    urls = ",".join(fake.url for fake in fakes)
+    verifier = tts.verifier(f"pool:{urls}")
+    for question in PROBLEMS:
+        generator = ScriptedGenerator(tree_script())
+        outcome = await tts.solve(question, strategy="best_of_n", generator=generator, verifier=verifier)
+        assert outcome.error is None
+    asked = [{text_of(ids).partition("\n")[0] for call in fake.calls for ids in scored(call)} for fake in fakes]
+    questions = [{question for question in PROBLEMS if any(text == question for text in texts)} for texts in asked]
+    assert sum(map(len, questions)) == len(PROBLEMS) > max(map(len, questions))
+    await verifier.aclose()
+
+
+def scored(call: Call) -> list[list[int]]:
+    return list(call.body["input"]) if call.path in ("/classify", "/pooling") else []
