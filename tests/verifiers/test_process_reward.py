@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import anyio
 import pytest
 
-from tts.errors import ScoreCountError
+from tts.errors import NeedsError, ParameterError, ProblemError, ScoreCountError
 from tts.protocols import Path, ScorerCapabilities
 from tts.types import Message
 from tts.verifiers.process_reward import ProcessReward
@@ -34,11 +35,31 @@ class PlaceScorer:
     async def probabilities(
         self, sequences: Sequence[Sequence[int]], positions: Sequence[Sequence[int]], *, labels: object = None
     ) -> list[list[list[float]]]:
+        self.asked = labels
         rows = [[[1 - place / 100, place / 100] for place in places] for places in positions]
         return [row[self.lost :] for row in rows]
 
     async def aclose(self) -> None:
         """Nothing."""
+
+
+class SlowScorer(PlaceScorer):
+    """Says what tokens a text has once it has been asked for so many texts."""
+
+    def __init__(self, texts: int) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+        self._wanted = texts
+        self._all = anyio.Event()
+
+    async def tokenize(self, text: str) -> Sequence[int]:
+        self.texts.append(text)
+        if len(self.texts) == self._wanted:
+            self._all.set()
+        await self._all.wait()
+        if text == "x":
+            raise ProblemError("there is no 'x' here")
+        return await super().tokenize(text)
 
 
 async def test_each_step_is_read_at_its_last_token() -> None:
@@ -56,6 +77,45 @@ async def test_the_good_class_can_be_the_other_one() -> None:
 async def test_a_scorer_that_loses_rows_is_refused() -> None:
     with pytest.raises(ScoreCountError):
         await ProcessReward(PlaceScorer(lost=1)).score([Path(QUESTION, ("ab", "c"), True)])
+
+
+async def test_each_text_is_looked_up_once_and_all_at_a_time() -> None:
+    scorer = SlowScorer(texts=3)
+    paths = [Path(QUESTION, steps, False) for steps in (("a", "b"), ("a", "c"), ("a", "b", "c"))]
+    with anyio.fail_after(10):
+        replies = await ProcessReward(scorer).score(paths)
+    assert sorted(scorer.texts) == ["a", "b", "c"]
+    assert [list(reply.values) for reply in replies] == [
+        pytest.approx(values) for values in ([0.10, 0.11], [0.10, 0.11], [0.10, 0.11, 0.12])
+    ]
+
+
+async def test_an_error_of_the_tokenizer_comes_as_itself() -> None:
+    with pytest.raises(ProblemError, match="no 'x' here"):
+        await ProcessReward(SlowScorer(texts=2)).score([Path(QUESTION, ("x", "b"), False)])
+
+
+async def test_a_mark_stands_for_the_whitespace_that_ends_a_step() -> None:
+    verifier = ProcessReward(PlaceScorer(), mark="#")
+    assert verifier.capabilities.fingerprint["mark"] == "#"
+    (reply,) = await verifier.score([Path(QUESTION, ("ab\n\n", "c"), False)])
+    assert list(reply.values) == pytest.approx([0.12, 0.14])
+
+
+async def test_labels_are_asked_for_as_tokens() -> None:
+    scorer = PlaceScorer()
+    verifier = ProcessReward(scorer, good=0, labels=["+", 7])
+    await verifier.score([Path(QUESTION, ("ab",), False)])
+    assert scorer.asked == (ord("+"), 7)
+    with pytest.raises(ParameterError, match="'no' is 2 tokens"):
+        await ProcessReward(scorer, labels=["no", 1]).score([Path(QUESTION, ("ab",), False)])
+    with pytest.raises(NeedsError, match="leave labels="):
+        await verifier.connect()
+
+
+async def test_a_class_that_is_not_there_is_refused_at_the_start() -> None:
+    with pytest.raises(ParameterError, match="good=2, but place tells 2 classes apart"):
+        await ProcessReward(PlaceScorer(), good=2).connect()
 
 
 @pytest.mark.engine

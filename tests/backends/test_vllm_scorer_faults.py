@@ -1,0 +1,100 @@
+"""Servers that score and do not do their part: each is caught, and what was good stays."""
+
+from __future__ import annotations
+
+import math
+import threading
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+from tests.backends.fake_scores import probabilities, tokens
+from tests.backends.fake_vllm import Call, FakeVLLM, Response, refusal
+from tests.backends.scorers import ready
+from tts.errors import BackendError, ScoreCountError, ScoreValueError, TransientError, TTSError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LABELS = [43, 45]
+
+
+@pytest.fixture
+def server() -> Iterator[FakeVLLM]:
+    with FakeVLLM() as fake:
+        yield fake
+
+
+def spoilt(server: FakeVLLM, change: Any) -> None:
+    """Let the server change what it says once connected."""
+
+    def misbehave(call: Call) -> Response | None:
+        response = server.answer(call)
+        said = change(response.body)
+        return said if isinstance(said, Response) else Response(body=response.body)
+
+    server.misbehave = misbehave
+
+
+FAULTS: dict[str, tuple[str, Any, type[TTSError], str]] = {
+    "too few": ("classify", lambda body: body["data"].pop(), ScoreCountError, "sequences sent, replies for those of"),
+    "too many": ("classify", lambda body: body["data"].append(body["data"][0]), ScoreCountError, "sequences sent"),
+    "none": ("classify", lambda body: body["data"].clear(), ScoreCountError, r"of index \[\] came"),
+    "another": ("classify", lambda body: body["data"][-1].update(index=-1), ScoreCountError, r"index \[-1"),
+    "wider": ("classify", lambda body: body["data"][0]["probs"].append(0.0), ScoreCountError, "each of 2 classes"),
+    "no number": ("classify", lambda body: body["data"][0].update(probs=[math.nan, 0.5]), ScoreValueError, "nan"),
+    "null": ("classify", lambda body: body["data"][0].update(probs=[None, 0.5]), ScoreValueError, "None"),
+    "logits": ("classify", lambda body: body["data"][0].update(probs=[-3.0, 4.0]), ScoreValueError, "activation"),
+    "no sum": ("classify", lambda body: body["data"][0].update(probs=[0.9, 0.9]), ScoreValueError, "no probabilities"),
+    "no row": ("token_classify", lambda body: body["data"][0]["data"].pop(), ScoreCountError, "rows for 2 places"),
+    "prompts": ("classify", lambda body: body["usage"].update(prompt_tokens=3), BackendError, "3 tokens were read"),
+    "other": ("classify", lambda body: body["data"][0].pop("probs"), BackendError, "a reply of another form"),
+    "text": ("classify", lambda _: Response(body="no"), BackendError, "a reply of another form"),
+    "501": ("classify", lambda _: refusal("does not support", 501), BackendError, "status 501"),
+    "503": ("classify", lambda _: refusal("busy", 503), TransientError, "busy"),
+    "reset": ("classify", lambda _: Response(reset=True), TransientError, "broke"),
+    "cut": ("classify", lambda body: Response(body=body, cut=9), TransientError, "broke"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_a_server_that_does_not_do_its_part_is_caught(server: FakeVLLM, fault: str) -> None:
+    task, change, error, said = FAULTS[fault]
+    scorer = await ready(server, task)
+    spoilt(server, change)
+    with pytest.raises(error, match=said):
+        await scorer.probabilities([tokens("ab"), tokens("xy")], [[1], [1]])
+    server.misbehave = lambda call: None
+    good = await scorer.probabilities([tokens("ab"), tokens("xy")], [[1], [1]])
+    assert good == [[tuple(probabilities(text))] for text in ("ab", "xy")]
+    await scorer.aclose()
+
+
+async def test_labels_that_are_ignored_are_missed(server: FakeVLLM) -> None:
+    scorer = await ready(server, "generate")
+    spoilt(server, lambda body: body["choices"][0]["logprobs"]["top_logprobs"][0].pop("token_id:45"))
+    with pytest.raises(ScoreCountError, match=r"no log-probabilities of the labels \[45\]"):
+        await scorer.probabilities([tokens("ab")], [[1]], labels=LABELS)
+    await scorer.aclose()
+
+
+async def test_replies_in_another_order_are_put_right(server: FakeVLLM) -> None:
+    scorer = await ready(server)
+    spoilt(server, lambda body: body["data"].reverse())
+    rows = await scorer.probabilities([tokens("ab"), tokens("xy")], [[1], [1]])
+    assert rows == [[tuple(probabilities(text))] for text in ("ab", "xy")]
+    await scorer.aclose()
+
+
+async def test_a_stalled_server_can_be_left(server: FakeVLLM) -> None:
+    gate = threading.Event()
+    scorer = await ready(server)
+    server.misbehave = lambda call: Response(stall=gate) if call.path == "/classify" else None
+    with anyio.move_on_after(0.05) as scope:
+        await scorer.probabilities([tokens("ab")], [[1]])
+    assert scope.cancelled_caught
+    gate.set()
+    server.misbehave = lambda call: None
+    assert await scorer.probabilities([tokens("ab")], [[1]]) == [[tuple(probabilities("ab"))]]
+    await scorer.aclose()
