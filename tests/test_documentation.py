@@ -13,6 +13,8 @@ from tts.cli.main import main
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+ON_SERVERS = {ROOT / "docs" / "vllm.md"}
+"""What these show is run by tests/vllm/test_documents.py."""
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(r"^tts (?!demo)(.*?)(?:\s{3,}.*)?$", re.MULTILINE)
 RUNNABLE = re.compile(r"^(import|from|\"\"\")", re.MULTILINE)
@@ -24,6 +26,7 @@ def _scripts() -> dict[str, str]:
     blocks = {
         path.name: [block for block in BLOCK.findall(path.read_text(encoding="utf-8")) if RUNNABLE.search(block)]
         for path in DOCUMENTS
+        if path not in ON_SERVERS
     }
     return {name: "\n".join(found) for name, found in blocks.items() if found}
 
