@@ -185,6 +185,8 @@ def _vllm_verifier(
     template: str | None = None,
     tokenizer: str | None = None,
     key: str = "TTS_API_KEY",
+    headers: Mapping[str, str] | None = None,
+    timeouts: Mapping[str, float] | None = None,
     batch: int = 64,
     in_flight: int = 4,
     dollars_per_token: float | None = None,
@@ -195,8 +197,9 @@ def _vllm_verifier(
     from tts.verifiers.process_reward import ProcessReward
 
     scorer = VLLMScorer(
-        url, model, template=template, tokenizer=tokenizer, step_tag=mark or None, key=key, batch=batch,
-        in_flight=in_flight, dollars_per_token=dollars_per_token, flops_per_token=flops_per_token,
+        url, model, template=template, tokenizer=tokenizer, step_tag=mark or None, key=key, headers=headers,
+        timeouts=timeouts, batch=batch, in_flight=in_flight, dollars_per_token=dollars_per_token,
+        flops_per_token=flops_per_token,
     )  # fmt: skip
     return ProcessReward(scorer, good=good, mark=mark, labels=labels)
 

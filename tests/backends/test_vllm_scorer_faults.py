@@ -9,10 +9,17 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
+import tts
 from tests.backends.fake_scores import probabilities, tokens
 from tests.backends.fake_vllm import Call, FakeVLLM, Response, refusal
 from tests.backends.scorers import ready
+from tts.backends.served import SAMPLE
+from tts.backends.vllm_scorer import VLLMScorer
 from tts.errors import BackendError, ScoreCountError, ScoreValueError, TransientError, TTSError
+from tts.fakes import ScriptedGenerator, tree_script
+from tts.retry import Retry
+from tts.strategies.beam import Beam
+from tts.verifiers.process_reward import ProcessReward
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -98,3 +105,45 @@ async def test_a_stalled_server_can_be_left(server: FakeVLLM) -> None:
     server.misbehave = lambda call: None
     assert await scorer.probabilities([tokens("ab")], [[1]]) == [[tuple(probabilities("ab"))]]
     await scorer.aclose()
+
+
+async def test_embeddings_are_no_scores(server: FakeVLLM) -> None:
+    def embeds(call: Call) -> Response | None:
+        if call.path == "/classify":
+            return refusal("The model does not support Classification API", 501)
+        return Response(body={"data": [{"index": 0, "data": rows}]}) if call.path == "/pooling" else None
+
+    server.misbehave, rows = embeds, [0.3, -1.5]
+    server.task = "classify"
+    with pytest.raises(BackendError, match="gives no scores"):
+        await VLLMScorer(server.url).connect()
+    rows = [[0.3, -1.5]] * len(SAMPLE)
+    with pytest.raises(ScoreValueError, match="are no probabilities"):
+        await VLLMScorer(server.url).connect()
+
+
+@pytest.mark.parametrize("task", ["classify", "token_classify"])
+async def test_faults_change_no_answer(server: FakeVLLM, task: str) -> None:
+    found = []
+    for spoil in (False, True):
+        scorer = await ready(server, task)
+        server.misbehave = stumbles if spoil else lambda call: None
+        judge, said = ProcessReward(scorer), {}
+        async with tts.solve_many(
+            ["one?", "two?", "three?", "four?"], strategy=Beam(), generator=ScriptedGenerator(tree_script()),
+            verifier=judge, seed=3, in_flight=1 if spoil else 4, retry=Retry(attempts=20, first_delay=0),
+        ) as outcomes:  # fmt: skip
+            async for outcome in outcomes:
+                assert outcome.graph is not None
+                said[outcome.problem] = (outcome.answer, sorted((node.key, node.score) for node in outcome.graph))
+        found.append(said)
+        await scorer.aclose()
+    assert found[0] == found[1]
+    assert len(found[0]) == 4
+
+
+def stumbles(call: Call) -> Response | None:
+    """Break one scoring in three, each time in another way."""
+    if call.path not in ("/classify", "/pooling") or call.number % 3:
+        return None
+    return [refusal("busy", 503), Response(reset=True), Response(body={"data": []}, cut=5)][call.number // 3 % 3]

@@ -58,6 +58,7 @@ class ProcessReward:
         classes = able.classes if self._given is None else len(self._given)
         if not 0 <= self._good < classes:
             raise ParameterError(f"good={self._good}, but {able.name} tells {classes} classes apart, from 0")
+        await self._verdicts()
 
     @cached_property
     def capabilities(self) -> VerifierCapabilities:
