@@ -79,7 +79,7 @@ async def examine(
     model: str | None = None,
     *,
     key: str = "TTS_API_KEY",
-    question: str = QUESTION,
+    question: str | None = None,
     bounds: Bounds | None = None,
     nonce: str | None = None,
 ) -> Examination:
@@ -89,7 +89,7 @@ async def examine(
         url: Where it is, such as "http://localhost:8000".
         model: The served model's name; None if it serves one only.
         key: Name of the environment variable with the server's key.
-        question: What its model is asked; it should have an answer of a few sentences.
+        question: What its model is asked, with an answer of a few sentences; None asks what suits most models.
         bounds: How long it may take.
         nonce: Makes prompts that no server has seen; None draws one.
 
@@ -114,10 +114,11 @@ async def examine(
 class _Examiner:
     """One examination under way."""
 
-    def __init__(self, subject: Subject, served: Served, question: str, key: str, bounds: Bounds) -> None:
+    def __init__(self, subject: Subject, served: Served, question: str | None, key: str, bounds: Bounds) -> None:
         self._subject = subject
         self._served = served
-        self._question = question
+        self._asked = question
+        self._question = question or QUESTION
         self._key = key
         self._bounds = bounds
         self._ends = anyio.current_time() + bounds.total
@@ -190,7 +191,7 @@ class _Examiner:
 
     async def _other(self, read: list[Finding]) -> Examination:
         left = max(self._ends - anyio.current_time(), 1.0)
-        return await examine_other(self._subject, await self._summary(read), self._question, left)
+        return await examine_other(self._subject, await self._summary(read), self._asked, self._key, left)
 
     async def _all(self, probes: Sequence[Probe]) -> list[Finding]:
         findings = [one for probe in probes for one in await self._ask(probe)]

@@ -81,7 +81,7 @@ async def judge_cancellation(subject: Subject, leave: Leave, most: int) -> Findi
         if before is None or "running" not in before or "generated" not in before:
             return await _by_load(subject, leave)
         seen = await leave(anyio.lowlevel.checkpoint)
-        findings.append(_judge_aftermath(await _settled(subject, before, seen), seen, most))
+        findings.append(_judge_aftermath(await _settled(subject, before, seen, most), seen, most))
     certain = [finding for finding in findings if finding.verdict is not Verdict.NO]
     return certain[-1] if certain else findings[-1]
 
@@ -121,7 +121,7 @@ async def _leave_early(subject: Subject, look: Look) -> int:
     return seen
 
 
-async def _settled(subject: Subject, before: dict[str, float], seen: int) -> _Aftermath | None:
+async def _settled(subject: Subject, before: dict[str, float], seen: int, most: int) -> _Aftermath | None:
     """Wait until no more run than before, or patience ends; None if the counters do not count."""
     began, went_on = anyio.current_time(), False
     while True:
@@ -133,7 +133,7 @@ async def _settled(subject: Subject, before: dict[str, float], seen: int) -> _Af
         sampled = now.get("generated", 0.0) - before["generated"]
         if (running <= 0 and sampled >= seen) or waited > subject.patience:
             return _Aftermath(sampled, running, waited, went_on, not before["running"]) if sampled > 0 else None
-        went_on = went_on or running > 0
+        went_on = went_on or (running > 0 and sampled < most)
         await anyio.sleep(POLL)
 
 
@@ -190,18 +190,23 @@ async def hits_since(subject: Subject, before: dict[str, float] | None, due: int
     return None
 
 
-def judge_counts(name: str, length: int, first: int | None, again: int | None, hits: float | None) -> Finding:
-    """Judge what is said about a prompt that is sent twice, against the server's own counter where it has one."""
+def judge_counts(
+    name: str, length: int, first: int | None, again: int | None, hits: float | None, *, shared: int = 0
+) -> Finding:
+    """Judge what is said about a prompt that is sent twice, against the server's own counter where it has one.
+
+    Up to `shared` tokens may be known from other prompts, as those of a chat template.
+    """
     if again is None:
         return no(name, "replies do not say how many prompt tokens were cached", "--enable-prompt-tokens-details")
-    if first:
+    if first is not None and first > shared:
         return no(name, f"{first} of {length} tokens of a prompt that was never sent before are said to be cached")
     if again >= length:
         return no(name, f"{again} of {length} tokens are said to be cached; one at least has to be computed")
     if hits is not None and hits < again:
         return no(name, f"{again} of {length} tokens are said to be cached, but the server counts {hits:g} hits")
     counted = "" if hits is None else f", and the server's counter agrees ({hits:g} hits)"
-    return yes(name, f"0, then {again} of {length} tokens are said to be cached{counted}")
+    return yes(name, f"{first or 0}, then {again} of {length} tokens are said to be cached{counted}")
 
 
 async def _judge_cache(

@@ -77,6 +77,7 @@ class Examination:
         sampled: Tokens that the examination had the server sample, as far as they were seen.
         read: Prompt tokens that it had the server read.
         spec: What names the fitting backend, such as "vllm:http://localhost:8000"; None if none fits.
+        template: That backend has to be given a chat template, since the server applies none.
         unfit: Why a backend that would be better does not fit, or none does; empty if nothing is amiss.
         capabilities: Of that backend, with no more in them than was measured; None where it does not draw.
     """
@@ -89,6 +90,7 @@ class Examination:
     sampled: int = 0
     read: int = 0
     spec: str | None = None
+    template: bool = False
     unfit: str = ""
     capabilities: Capabilities | None = None
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from tts.backends.doctor_engine import ALONE, BESIDE, judge_cancellation, judge_counts
-from tts.backends.doctor_findings import Finding, Verdict, capabilities_of, no, unknown, yes
+from tts.backends.doctor_findings import Finding, Verdict, no, unknown, yes
 from tts.backends.doctor_subject import read, together
 from tts.backends.openai_probe import probe, render_plainly
+from tts.backends.openai_server import OpenAIServer
 from tts.backends.openai_wire import Wish, body_of, pieces_of, sampled
 from tts.errors import EngineDeadError, TTSError
 from tts.types import Message
@@ -25,47 +26,57 @@ if TYPE_CHECKING:
     from tts.backends.openai_wire import Route
 
 OPEN = "Name an animal, a city, a colour and a number, whatever comes to mind."
+PLAIN = "{{ messages[-1].content }}"
+"""Stands for the chat template that a server without a chat has to be given."""
 CANCELLED = 512
 PREFIX_WORDS = 300
 DRAWN = 16
 
 
-async def examine_other(subject: Subject, begun: Examination, question: str | None, seconds: float) -> Examination:
-    """Examine a server through its text or its chat, within some seconds.
+async def examine_other(
+    subject: Subject, begun: Examination, question: str | None, key: str, seconds: float
+) -> Examination:
+    """Examine a server through its chat, or its text where there is no chat, within some seconds.
 
     Raises:
         EngineDeadError: It runs, its engine does not.
     """
-    abilities, why = None, f"no end of the examination within {seconds:.3g} s"
     ends = anyio.current_time() + seconds
+    why = f"no end of the examination within {seconds:.3g} s"
     with anyio.move_on_after(seconds):
         try:
             abilities = await probe(subject.endpoint, subject.model, question=question)
+            subject.sampled += abilities.sampled_tokens
+            return await _examined(subject, begun, question, key, abilities, ends)
         except EngineDeadError:
             raise
         except TTSError as error:
             why = str(error)
-    if abilities is None:
-        return replace(begun, unfit=why)
-    route = best_route(abilities)
+    return replace(begun, unfit=why)
+
+
+async def _examined(
+    subject: Subject, begun: Examination, question: str | None, key: str, abilities: Abilities, ends: float
+) -> Examination:
+    route = abilities.chat or abilities.text
     if route is None:
         absent = "; ".join(f"{path}: {reason}" for path, reason in abilities.absent.items())
         return replace(begun, unfit=f"it answers neither at /v1/completions nor in a chat: {absent}")
-    subject.sampled += abilities.sampled_tokens
-    findings = [*begun.findings, *told(route), *await _Asker(subject, route, question or OPEN).all(ends)]
-    return replace(
-        begun,
-        findings=tuple(findings), sampled=subject.sampled, read=subject.read,
-        spec=f"openai:{subject.endpoint.url}" if route.limited else None,
-        unfit="" if route.limited else f"it does not keep to max_tokens: {route.lacks.get('limited', 'unknown')}",
-        capabilities=capabilities_of(f"openai/{subject.model}", abilities.context, findings),
+    findings = (*begun.findings, *told(route), *await _Asker(subject, route, question or OPEN).all(ends))
+    known = replace(begun, findings=findings, sampled=subject.sampled, read=subject.read)
+    server = OpenAIServer(
+        subject.endpoint.url, subject.model, template=None if route.chat else PLAIN, abilities=abilities, key=key,
+        timeouts=subject.endpoint.timeouts,
     )  # fmt: skip
-
-
-def best_route(abilities: Abilities) -> Route | None:
-    """Return the endpoint that can do more: continue a path, else give log-probabilities, else a chat."""
-    routes = [route for route in (abilities.text, abilities.chat) if route is not None]
-    return max(routes, key=lambda route: (route.continues is not None, route.logprobs, route.chat), default=None)
+    try:
+        await server.connect()
+    except TTSError as error:
+        return replace(known, unfit=f"the backend for such servers does not fit: {error}")
+    finally:
+        await server.aclose()
+    return replace(
+        known, spec=f"openai:{subject.endpoint.url}", template=not route.chat, capabilities=server.capabilities
+    )
 
 
 def told(route: Route) -> list[Finding]:
@@ -158,12 +169,9 @@ class _Asker:
     async def counts(self) -> Finding:
         name, nonce = "cached-token counts", self.subject.nonce
         words = " ".join(f"{nonce}{place}" for place in range(PREFIX_WORDS))
-        usages = [(await self._said(words, 1))["usage"] for _ in range(2)]
-        first, again = (
-            read(lambda usage=usage: (usage.get("prompt_tokens_details") or {}).get("cached_tokens"), usage)  # type: ignore[misc]
-            for usage in usages
-        )
-        return judge_counts(name, int(usages[1].get("prompt_tokens") or 0), first, again, None)
+        usages = [_usage(await self._said(words, 1)) for _ in range(2)]
+        (_, first), (length, again) = usages
+        return judge_counts(name, length, first, again, None, shared=length // 2)
 
     async def invariance(self) -> Finding:
         name = "batch invariance"
@@ -190,3 +198,10 @@ class _Asker:
         except TTSError as error:
             return yes(name, f"a made-up field was refused: {error}")
         return no(name, "a made-up field was taken without a word: a misspelt one does nothing")
+
+
+def _usage(said: Any) -> tuple[int, int | None]:
+    """Return how many prompt tokens were read, and how many of them are said to have been cached."""
+    usage = said.get("usage") or {}
+    cached = read(lambda: (usage.get("prompt_tokens_details") or {}).get("cached_tokens"), usage)
+    return read(lambda: int(usage.get("prompt_tokens") or 0), usage), cached

@@ -7,6 +7,7 @@ anywhere; sampled ones hang on the seed too.
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from tests.backends.fake_vllm import END, FakeVLLM, Response, pieces, refusal, text_of
@@ -37,6 +38,7 @@ class LyingVLLM(FakeVLLM):
         self.gone = threading.Event()
         self.queries = self.hits = 0
         self.drawn = 0
+        self._seen = Counter[int]()
         self._blocks: set[tuple[int, ...]] = set()
         self._held = 0
         self._after = 0
@@ -205,8 +207,9 @@ class LyingVLLM(FakeVLLM):
 
     def _logprobs(self, before: str, ids: list[int], body: Any) -> dict[str, Any]:
         values = [-1.0 - derive(before, at) % 100 / 100 for at in range(len(ids))]
-        if "batched arithmetic" in self.lies and self.drawn % 2:
-            values = [value - 1e-7 for value in values]
+        if "batched arithmetic" in self.lies:
+            self._seen[body["seed"]] += 1
+            values = [value - 1e-7 * self._seen[body["seed"]] for value in values]
         others = [*(body.get("logprob_token_ids") or ()), *range(200, 200 + body["logprobs"] - 1)]
         rows = [
             {f"token_id:{own}": value, **{f"token_id:{other}": -6.0 for other in others}}

@@ -10,7 +10,7 @@ import pytest
 
 from tests.backends.fake_vllm import Call, Response
 from tests.backends.lying_servers import CONTEXT, TOP, LyingVLLM
-from tts.backends import doctor_draws, doctor_engine, doctor_pooling, doctor_tokens
+from tts.backends import doctor_draws, doctor_engine, doctor_tokens
 from tts.backends.doctor import GENERATES, Bounds, examine
 from tts.backends.doctor_findings import Verdict, found
 from tts.backends.doctor_subject import Subject, counters_of
@@ -198,16 +198,6 @@ async def test_what_is_wanting_makes_the_backend_unfit() -> None:
     assert "max_tokens: 12 tokens came" in found.unfit
 
 
-async def test_a_server_that_is_no_vllm_is_asked_as_others_are() -> None:
-    with LyingVLLM("no ids") as server:
-        found = await look(server.url)
-    assert found.spec == f"openai:{server.url}"
-    assert found.capabilities is not None and not found.capabilities.token_ids
-    assert found.capabilities.continuation and found.capabilities.logprobs and found.capabilities.seeds
-    assert found.finding("token ids").verdict is NO
-    assert found.finding("cancellation").verdict in (YES, UNKNOWN)
-
-
 async def test_a_server_too_old_for_its_backend_says_so() -> None:
     with LyingVLLM() as server:
         server.version = "0.9.0"
@@ -274,64 +264,6 @@ def test_counters_of_several_engines_are_summed() -> None:
     assert counters_of(text) == {"running": 3.0}
     assert counters_of("llamacpp:tokens_predicted_total 1e+03\n") == {"generated": 1000.0}
     assert counters_of("nothing that is known 1\n") is None
-
-
-async def test_a_reward_model_that_reads_its_cache() -> None:
-    with LyingVLLM("reads its cache", task="classify") as server:
-        found = await look(server.url)
-    assert found.pooling and found.spec == f"vllm:{server.url}" and found.capabilities is None
-    assert found.finding("score of the last token").verdict is YES
-    assert found.finding("prefix cache").verdict is YES
-    assert found.finding("independent scores").verdict is YES
-
-
-async def test_a_reward_model_of_every_token() -> None:
-    with LyingVLLM(task="token_classify") as server:
-        found = await look(server.url)
-    assert found.finding("scores of every token").verdict is YES
-    assert found.finding("scores of beginnings").verdict is YES
-    assert found.finding("score of the last token").verdict is NO
-    assert found.finding("prefix cache").verdict is NO
-    assert "classify" in found.finding("prefix cache").advice
-
-
-@pytest.mark.parametrize(
-    ("lie", "ability", "evidence"),
-    [
-        ("logits", "probabilities", "these are no probabilities"),
-        ("hangs on others", "independent scores", "a score moves by"),
-        ("looks ahead", "scores of beginnings", "what comes after"),
-        ("cuts prompts", "context", "scored 129"),
-        ("", "prefix cache", "0 of"),
-    ],
-)
-async def test_a_reward_model_that_lies(lie: str, ability: str, evidence: str) -> None:
-    with LyingVLLM(lie, task="token_classify") as server:
-        finding = (await look(server.url)).finding(ability)
-    assert finding.verdict is NO and evidence in finding.evidence, finding
-
-
-async def test_a_reward_model_with_a_step_tag(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor_pooling, "TAGS", ("two letters", "#"))
-    with LyingVLLM(task="step") as server:
-        found = await look(server.url)
-    tag = found.finding("scores at step tags")
-    assert found.pooling and tag.verdict is YES and tag.number == ord("#")
-    assert found.finding("scores of every token").verdict is NO
-    assert found.finding("independent scores").verdict is YES and found.finding("probabilities").verdict is YES
-
-
-async def test_a_reward_model_with_a_step_tag_that_nobody_knows() -> None:
-    with LyingVLLM(task="step") as server:
-        found = await look(server.url)
-    assert found.pooling and found.finding("scores at step tags").verdict is UNKNOWN
-    assert found.finding("probabilities").verdict is UNKNOWN
-
-
-async def test_a_reward_model_that_drops_a_sequence() -> None:
-    with LyingVLLM("drops one", task="classify") as server:
-        finding = (await look(server.url)).finding("independent scores")
-    assert finding.verdict is UNKNOWN and "17 sequences were sent, 16 were scored" in finding.evidence
 
 
 async def test_cancelling_an_examination_leaves_nothing_behind() -> None:

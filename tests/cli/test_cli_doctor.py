@@ -27,7 +27,7 @@ def test_a_server_that_can_do_everything(tts: Tts) -> None:
     assert all(name in runs for name in registry.names("strategy"))
     assert "beam (with a verifier)" in runs and "self_consistency," not in runs
     assert "The examination sampled " in ran.out
-    assert lines[-1].endswith(f"--generator vllm:{server.url} --strategy beam --verifier SPEC")
+    assert lines[-1].endswith(f"--strategy beam --generator vllm:{server.url} --verifier SPEC")
 
 
 def test_a_server_that_cannot_continue_is_refused_what_needs_it(tts: Tts) -> None:
@@ -66,7 +66,7 @@ def test_a_reward_model(tts: Tts) -> None:
         ran = tts("doctor", server.url)
     assert ran.code == 0
     assert f"a verifier, vllm:{server.url}" in ran.out
-    assert ran.out.splitlines()[-1].endswith(f"--verifier vllm:{server.url}")
+    assert ran.out.splitlines()[-1].endswith(f"--verifier vllm:{server.url} --generator SPEC")
     assert "--enable-prefix-caching" in ran.out
 
 

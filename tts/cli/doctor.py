@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shlex
 import sys
 from dataclasses import asdict, dataclass, field
@@ -19,7 +20,7 @@ from tts.runtime import run_sync
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
     from tts.backends.doctor_findings import Examination, Finding
     from tts.cli.parser import Subparsers
@@ -29,6 +30,8 @@ JUDGE = VerifierCapabilities(name="a verifier", steps=True)
 """Any process reward model: what a server lacks is no fault of the verifier that will be used with it."""
 SECONDS = 180.0
 KEY = "TTS_API_KEY"
+KEYS = {"vllm": KEY, "openai": "OPENAI_API_KEY"}
+"""Where backends look for a key if they are not told."""
 STYLES = {"yes": "green", "no": "red", "unknown": "yellow"}
 FIRST_CHOICES = ("beam", "best_of_n", "self_consistency")
 
@@ -82,10 +85,9 @@ def run(args: argparse.Namespace) -> int:
     if not args.seconds > 0:
         raise ParameterError(f"--seconds is {args.seconds:g}; it is more than 0")
     bounds = Bounds(total=args.seconds, probe=min(args.seconds, Bounds().probe))
-    question = args.question or QUESTION
     with _waiting(args.url):
-        found = run_sync(lambda: examine(args.url, args.model, key=args.key, question=question, bounds=bounds))
-    advice = advise(found, question, {"model": args.model, "key": None if args.key == KEY else args.key})
+        found = run_sync(lambda: examine(args.url, args.model, key=args.key, question=args.question, bounds=bounds))
+    advice = advise(found, args.question or QUESTION, args.model, args.key)
     if args.json:
         print(json.dumps({**asdict(found), "advice": asdict(advice)}))
     else:
@@ -103,12 +105,15 @@ def _waiting(url: str) -> Iterator[None]:
         yield
 
 
-def advise(found: Examination, question: str, options: Mapping[str, str | None]) -> Advice:
-    """Say which strategies run on a server, which do not, and what to type; `options` are those of its backend."""
+def advise(found: Examination, question: str, model: str | None = None, key: str = KEY) -> Advice:
+    """Say which strategies run on a server, which do not, and what to type.
+
+    `model` and `key` name what the server was asked for, where that has to be given to its backend too.
+    """
     flags = list(dict.fromkeys(finding.advice for finding in found.findings if finding.advice))
-    file = _file("verifier" if found.pooling else "generator", found.spec, options)
+    file = _file(found, model, key)
     if found.pooling:
-        command = _command(question, "best_of_n", "SPEC", found.spec, file) if found.spec else ""
+        command = _command(found, question, "best_of_n", file, judged=True) if found.spec else ""
         return Advice(flags=flags, command=command, file=file)
     runs: dict[str, bool] = {}
     refused: dict[str, str] = {}
@@ -118,18 +123,18 @@ def advise(found: Examination, question: str, options: Mapping[str, str | None])
         except TTSError as error:
             refused[name] = one_line(str(error))
     best = next((name for name in (*FIRST_CHOICES, *runs) if name in runs), None)
-    if best is None or found.spec is None:
-        return Advice(refused=refused, flags=flags)
-    command = _command(question, best, found.spec, "SPEC" if runs[best] else None, file)
+    command = _command(found, question, best, file, judged=runs[best]) if best else ""
     return Advice(runs, refused, flags, command, file)
 
 
-def _file(role: str, spec: str | None, options: Mapping[str, str | None]) -> str:
+def _file(found: Examination, model: str | None, key: str) -> str:
     """Return the table of a file for --backends, where a specification alone would not do."""
-    given = {"use": spec, **{name: value for name, value in options.items() if value}}
-    if spec is None or len(given) == 1:
-        return ""
-    return "\n".join([f"[{role}]", *(f"{name} = {json.dumps(value)}" for name, value in given.items())])
+    spec = found.spec or ""
+    usual = key == KEYS.get(spec.partition(":")[0]) or key not in os.environ
+    given = {"model": model, "key": None if usual else key}
+    lines = [f"{name} = {json.dumps(value)}" for name, value in given.items() if value]
+    role = "verifier" if found.pooling else "generator"
+    return "\n".join([f"[{role}]", f"use = {json.dumps(spec)}", *lines]) if spec and lines else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,12 +157,11 @@ def _needs_verifier(name: str, found: Examination) -> bool:
     return strategy.needs.verifier or strategy.needs.partial_scores
 
 
-def _command(question: str, strategy: str, generator: str, verifier: str | None, file: str) -> str:
-    words = ["tts", "solve", question]
-    words += [] if file.startswith("[generator]") else ["--generator", generator]
-    words += ["--strategy", strategy]
-    words += ["--verifier", verifier] if verifier and not file.startswith("[verifier]") else []
-    return shlex.join([*words, *(["--backends", "FILE"] if file else [])])
+def _command(found: Examination, question: str, strategy: str, file: str, *, judged: bool) -> str:
+    own = ["--backends", "FILE"] if file else ["--verifier" if found.pooling else "--generator", str(found.spec)]
+    other = ["--generator", "SPEC"] if found.pooling else ["--verifier", "SPEC"] if judged else []
+    template = ["--template", "FILE"] if found.template else []
+    return shlex.join(["tts", "solve", question, "--strategy", strategy, *own, *template, *other])
 
 
 def _print(found: Examination, advice: Advice) -> None:
