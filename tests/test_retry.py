@@ -88,6 +88,24 @@ async def test_what_the_backend_asks_for_is_kept_to() -> None:
     assert clock.sleeps == [90.0]
 
 
+async def test_what_needs_no_waiting_does_not_wait_the_first_time() -> None:
+    call, _ = failing(*[TransientError("closed", at_once=True)] * 3)
+    clock = FakeClock()
+    await call_with_retry(call, Retry(), clock, Random(1))
+    assert clock.sleeps[0] == 0
+    assert all(clock.sleeps[1:])
+
+
+async def test_no_attempt_is_waited_for_beyond_the_deadline() -> None:
+    call, calls = failing(*[TransientError("busy", delay=9.0)] * 9)
+    clock = FakeClock()
+    with pytest.raises(TransientError, match="busy") as raised:
+        await call_with_retry(call, Retry(), clock, Random(1), deadline=20.0)
+    assert clock.sleeps == [9.0, 9.0]
+    assert len(calls) == 3
+    assert raised.value.__notes__ == ["tried 3 times, and there is no time to wait 9 s for another"]
+
+
 @given(st.integers(1, 10**9), st.floats(0, 100), st.floats(0, 1000), st.integers(0, 2**32))
 def test_delays_stay_within_their_ceiling_however_often_it_failed(
     failures: int, first: float, longest: float, seed: int

@@ -59,7 +59,8 @@ class Sampler:
             await call_with_retry(
                 lambda: self._attempt(group), run.retry, run.clock, random, lambda error: self._may_retry(group, error)
             )
-        except TransientError:
+        except TransientError as error:
+            _forget_unless_begun(group, error)
             if not group.dropped:
                 raise
 
@@ -110,12 +111,10 @@ class Sampler:
             await run.generator.generate(request, sink)
 
     def _may_retry(self, group: Group, error: TransientError) -> bool:
+        _forget_unless_begun(group, error)
         for place, tokens in enumerate(group.observed):
             if tokens is not None and group.children[place] is None:
-                if error.began or tokens:
-                    self._charge_failure(group, place, tokens, "fault")
-                else:
-                    group.observed[place] = None
+                self._charge_failure(group, place, tokens, "fault")
         if self._ledger.overdrawn():
             group.dropped = True
             for place, child in enumerate(group.children):
@@ -213,6 +212,13 @@ class Sampler:
         run.counts.cancelled += seen
         run.graph.append(node)
         run.emit_node(node)
+
+
+def _forget_unless_begun(group: Group, error: TransientError) -> None:
+    """Let children of which nothing was seen count as not asked for, where the engine never heard of them."""
+    for place, tokens in enumerate(group.observed):
+        if tokens == 0 and group.children[place] is None and not error.began:
+            group.observed[place] = None
 
 
 def _spoken(node: Node) -> Sequence[int]:
