@@ -55,10 +55,10 @@ async def solved(generator: Generator, strategy: Strategy, problems: Sequence[Pr
 async def test_every_token_sampled_is_charged(generator: Generator, policy: Server, name: str) -> None:
     strategy = registry.strategy(name, **SMALL[name])
     before = await settled(policy)
-    usage = await solved(generator, strategy, PROBLEMS[:64])
+    usage = await solved(generator, strategy, PROBLEMS[:24])
     sampled = (await settled(policy)).generated - before.generated
     assert usage.generated <= sampled <= usage.generated + usage.unobserved
-    assert name == "first_finish" or not usage.unobserved, "nothing was cancelled"
+    assert name == "first_finish" or usage.generated == sampled, "nothing was cancelled"
 
 
 async def measured(generator: Cacheable, policy: Server, strategy: str, **parameters: object) -> tuple[Usage, int, int]:
@@ -83,7 +83,7 @@ async def test_cached_tokens_are_the_counters_where_each_request_has_one_child(
 
 async def test_every_child_of_a_request_reads_the_cache(generator: Generator, policy: Server) -> None:
     watched = Cacheable(generator)
-    usage, _, cached = await measured(watched, policy, "particle_filter", n=8)
+    usage, _, cached = await measured(watched, policy, "particle_filter", n=4)
     assert cached >= 0.95 * watched.most > 0
     # The server counts every child; what it tells, and the ledger keeps, is one child's, and not always the first's.
     assert watched.least_told <= usage.prompt_cached <= watched.most_told

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tts.protocols import Generator
 
 pytestmark = pytest.mark.parametrize("anyio_backend", ["asyncio"])
-SEARCH = ParticleFilter(n=8)
+SEARCH = ParticleFilter(n=4)
 
 
 def pool_of(*servers: Server) -> GeneratorPool:
@@ -68,7 +68,6 @@ async def test_two_replicas_answer_as_one_and_each_keeps_its_problems(
     assert said(found) == said(alone)
     sampled = [now.generated - then.generated for now, then in zip(after, before, strict=True)]
     assert all(sampled) and sum(sampled) == sum(outcome.usage.generated for outcome in found.values())
-    assert sum(outcome.usage.unobserved for outcome in found.values()) == 0
     cached = sum(now.cached - then.cached for now, then in zip(after, before, strict=True))
     assert cached >= 0.95 * watched.most > 0
 

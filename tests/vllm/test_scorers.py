@@ -71,7 +71,7 @@ async def test_no_prefix_is_scored_twice_and_the_cache_is_read(prm: Server, gene
     before = await settled(prm)
     paths: set[tuple[str, str]] = set()
     async with tts.solve_many(
-        PROBLEMS[:32], strategy=ParticleFilter(n=8), generator=generator, verifier=ProcessReward(scorer), seed=5
+        PROBLEMS[:16], strategy=ParticleFilter(n=8), generator=generator, verifier=ProcessReward(scorer), seed=5
     ) as outcomes:
         async for outcome in outcomes:
             assert outcome.error is None and outcome.graph is not None
@@ -81,4 +81,4 @@ async def test_no_prefix_is_scored_twice_and_the_cache_is_read(prm: Server, gene
     assert scorer.sent == len(paths)
     asked = after["request_success_total"] - before["request_success_total"]
     assert asked == scorer.sent
-    assert after.cached - before.cached >= BLOCK * len(PROBLEMS[:32])
+    assert after.cached - before.cached >= BLOCK * len(PROBLEMS[:16])
