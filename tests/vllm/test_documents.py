@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import runpy
 import shlex
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +14,8 @@ from tests.vllm.served import COMMON, GENERATES, SCORES_THE_END
 from tts.cli.main import main
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.vllm.served import Server
 
 DOCUMENT = (ROOT / "docs" / "vllm.md").read_text(encoding="utf-8")
