@@ -113,7 +113,8 @@ async def test_embeddings_are_no_scores(server: FakeVLLM) -> None:
             return refusal("The model does not support Classification API", 501)
         return Response(body={"data": [{"index": 0, "data": rows}]}) if call.path == "/pooling" else None
 
-    server.misbehave, rows = embeds, [0.3, -1.5]
+    rows: Any = [0.3, -1.5]
+    server.misbehave = embeds
     server.task = "classify"
     with pytest.raises(BackendError, match="gives no scores"):
         await VLLMScorer(server.url).connect()
