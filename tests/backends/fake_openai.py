@@ -24,7 +24,7 @@ COMPLETIONS, CHAT = "/v1/completions", "/v1/chat/completions"
 NEUTRAL = {"presence_penalty", "frequency_penalty"}
 WIDER = {"repetition_penalty", "min_p", "top_k"}
 FLAGS = {"continue_final_message", "add_generation_prompt"}
-TEMPLATE = "{{ messages[-1].content }}\n"
+TEMPLATE = "{{ messages[-1].content + '\\n' }}"
 
 
 @dataclass(kw_only=True)
@@ -88,13 +88,14 @@ class Call:
 
 @dataclass
 class Response:
-    """What to answer: JSON, or events of a stream, of which `cut` are sent before the connection is closed."""
+    """What to answer: JSON, which `sampled` tokens went into, or events of a stream, of which `cut` are sent."""
 
     status: int = 200
     body: Any = None
     headers: dict[str, str] = field(default_factory=dict)
     events: list[Any] | None = None
     cut: int | None = None
+    sampled: int = 0
 
 
 class FakeOpenAI:
@@ -173,10 +174,9 @@ class FakeOpenAI:
         if body.get("stream"):
             return Response(events=list(self._events(chat, body, children[0], usage)))
         sampled = sum(child.tokens for child in children)
-        self.generated += sampled  # the handler holds the lock
         choices = [child.choice(self.manners, chat, index) for index, child in enumerate(children)]
         told = {"usage": usage | {"completion_tokens": sampled}} if self.manners.counts else {}
-        return Response(body={"choices": choices, **told, "system_fingerprint": "fake"})
+        return Response(body={"choices": choices, **told, "system_fingerprint": "fake"}, sampled=sampled)
 
     def _read(self, chat: bool, body: Any) -> tuple[str, str]:
         if not chat:
@@ -316,6 +316,7 @@ class _Handler(BaseHTTPRequestHandler):
             call = Call(self.path, body, {name.lower(): value for name, value in self.headers.items()}, number)
             fake.calls.append(call)
             response = fake.misbehave(call, fake.answer(call))
+            fake.generated += response.sampled
         content = b"" if response.events is not None else json.dumps(response.body).encode()
         self.send_response(response.status)
         for name, value in response.headers.items():
