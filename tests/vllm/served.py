@@ -90,6 +90,14 @@ class Server:
         if self in RUNNING:
             RUNNING.remove(self)
 
+    def freeze(self) -> None:
+        """Let it hang: connections stand, nothing answers."""
+        os.killpg(self._process.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        os.killpg(self._process.pid, signal.SIGCONT)
+
     def kill_engine(self) -> None:
         """Kill its engine and leave the server."""
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
