@@ -102,8 +102,10 @@ class Replica(Generic[B]):
         async with self.admission.places(count, order=caller().order):
             yield
 
-    async def ask(self, call: Callable[[B], Awaitable[T]]) -> T:
+    async def ask(self, call: Callable[[B], Awaitable[T]], *, is_work: bool = True) -> T:
         """Make a call, and give it up when the replica turns out to be down.
+
+        Its success ends a row of faults if it `is_work`: a server whose engine fails may still tokenise.
 
         Raises:
             TransientError: It was given up.
@@ -119,7 +121,8 @@ class Replica(Generic[B]):
             raise sole(group) from sole(group).__cause__
         if not results:
             raise TransientError(f"{self.name} is down: {self.fault}")
-        self._downs = self._faults = 0
+        if is_work:
+            self._downs = self._faults = 0
         return results[0]
 
     async def examine(self, fault: BackendError, agree: Callable[[B], None]) -> None:

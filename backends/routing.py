@@ -144,7 +144,7 @@ class Pool(Generic[B]):
                 if not replica.up:
                     continue  # it went down while this waited, and has seen nothing of it
                 try:
-                    return await self._beside_probes(partial(replica.ask, call))
+                    return await self._beside_probes(partial(replica.ask, call, is_work=count > 0))
                 except BackendError as error:
                     fault = error
                 # Within its places, so that nobody is let in before it is known how things stand.
@@ -254,7 +254,7 @@ def _named(replicas: Sequence[B] | Mapping[str, B]) -> dict[str, B]:
         ]
         named = dict(zip(names, replicas, strict=True))
         if len(named) < len(names):
-            raise ParameterError(f"replicas of one name: {', '.join(sorted(names))}")
+            raise ParameterError(f"replicas of one URL need names, {{name: replica}}: {', '.join(sorted(names))}")
     if not named:
         raise ParameterError("a pool needs at least one replica")
     return named

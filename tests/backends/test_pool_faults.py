@@ -9,6 +9,7 @@ import pytest
 
 import tts
 from tests.backends.replicas import Gate, Time, draw, fleet, settle
+from tts.affinity import on_behalf_of
 from tts.backends.pool import GeneratorPool
 from tts.backends.routing import rendezvous
 from tts.errors import BackendError, EngineDeadError, TransientError
@@ -220,6 +221,8 @@ async def test_one_request_that_fails_says_nothing_about_its_replica_but_several
         with pytest.raises(TransientError) as raised:
             await draw(made.pool, "hot")
         assert raised.value is made.home.fault
+        with on_behalf_of("hot"):  # what is no work of the engine says nothing of it
+            assert len(await made.pool.tokenize("text")) == 4
     with pytest.raises(TransientError, match="another replica goes on"):
         await draw(made.pool, "hot")
     await draw(made.pool, "hot")
