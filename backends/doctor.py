@@ -12,11 +12,11 @@ import anyio
 from tts.backends import doctor_draws, doctor_engine, doctor_pooling, doctor_tokens
 from tts.backends.doctor_findings import Examination, capabilities_of, found, has, lacks, no, unknown, yes
 from tts.backends.doctor_openai import examine_other
-from tts.backends.doctor_subject import Subject
+from tts.backends.doctor_subject import Subject, bounded
 from tts.backends.http import Endpoint, Timeouts
-from tts.backends.served import RemoteLanguage, ask_served
+from tts.backends.served import RemoteLanguage, Served, ask_served
 from tts.backends.vllm_server import VLLMServer
-from tts.errors import EngineDeadError, TTSError
+from tts.errors import BackendError, EngineDeadError, TTSError
 from tts.types import Message
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from tts.backends.doctor_findings import Finding
     from tts.backends.doctor_subject import Draw
-    from tts.backends.served import Served
 
 QUESTION = "Use 18, 11, 11, 30 to make 34."
 """Has many answers, of some length, so that draws differ."""
@@ -56,6 +55,8 @@ GENERATES = (
     Probe(("priorities",), doctor_engine.ask_priorities),
 )
 """What is asked of a server that draws, given token ids."""
+LEAST_CONTEXT = 16
+"""What a server says of fewer tokens is not believed."""
 VLLM_CANNOT_DO_WITHOUT = ("token ids", "stop texts", "max_tokens")
 
 
@@ -102,13 +103,25 @@ async def examine(
     limits = Timeouts(connect=min(10.0, bounds.probe), first=bounds.probe, between=bounds.probe, total=bounds.probe)
     endpoint = Endpoint(url, key=key, timeouts=limits)
     try:
-        served = await ask_served(endpoint, model)
+        served = await _served(endpoint, model)
         subject = Subject(
             endpoint, served.model, served.context, [], nonce or secrets.token_hex(8), patience=bounds.patience
         )
         return await _Examiner(subject, served, question, key, bounds).examine()
     finally:
         await endpoint.aclose()
+
+
+async def _served(endpoint: Endpoint, model: str | None) -> Served:
+    try:
+        served = await ask_served(endpoint, model)
+    except BackendError as error:
+        # Some servers do not list their models.
+        if model is None or " status 404" not in str(error):
+            raise
+        return Served(model, model, None)
+    believable = isinstance(served.context, int) and served.context >= LEAST_CONTEXT
+    return served if believable else replace(served, context=None)
 
 
 class _Examiner:
@@ -190,7 +203,7 @@ class _Examiner:
         )
 
     async def _other(self, read: list[Finding]) -> Examination:
-        left = max(self._ends - anyio.current_time(), 1.0)
+        left = max(self._ends - anyio.current_time(), 0.0)
         return await examine_other(self._subject, await self._summary(read), self._asked, self._key, left)
 
     async def _all(self, probes: Sequence[Probe]) -> list[Finding]:
@@ -201,13 +214,7 @@ class _Examiner:
         seconds = min(self._bounds.probe, self._ends - anyio.current_time())
         if seconds <= 0:
             return [unknown(name, f"not asked: {self._bounds.total:g} s were over") for name in probe.abilities]
-        findings: list[Finding] = []
-        why = f"no answer within {seconds:.3g} s"
-        with anyio.move_on_after(seconds):
-            try:
-                findings, why = await probe.ask(self._subject), ""
-            except TTSError as error:
-                why = f"the question failed: {error}"
+        findings, why = await bounded(seconds, partial(probe.ask, self._subject))
         return findings or [unknown(name, why) for name in probe.abilities]
 
     async def _health(self) -> Finding:

@@ -201,7 +201,7 @@ def judge_counts(
         return no(name, "replies do not say how many prompt tokens were cached", "--enable-prompt-tokens-details")
     if first is not None and first > shared:
         return no(name, f"{first} of {length} tokens of a prompt that was never sent before are said to be cached")
-    if again >= length:
+    if not 0 <= again < length:
         return no(name, f"{again} of {length} tokens are said to be cached; one at least has to be computed")
     if hits is not None and hits < again:
         return no(name, f"{again} of {length} tokens are said to be cached, but the server counts {hits:g} hits")

@@ -9,11 +9,11 @@ import anyio
 
 from tts.backends.doctor_engine import ALONE, BESIDE, judge_cancellation, judge_counts
 from tts.backends.doctor_findings import Finding, Verdict, no, unknown, yes
-from tts.backends.doctor_subject import read, together
+from tts.backends.doctor_subject import bounded, read, together
 from tts.backends.openai_probe import probe, render_plainly
 from tts.backends.openai_server import OpenAIServer
 from tts.backends.openai_wire import Wish, body_of, pieces_of, sampled
-from tts.errors import EngineDeadError, TTSError
+from tts.errors import ParameterError, TTSError
 from tts.types import Message
 
 if TYPE_CHECKING:
@@ -36,23 +36,16 @@ DRAWN = 16
 async def examine_other(
     subject: Subject, begun: Examination, question: str | None, key: str, seconds: float
 ) -> Examination:
-    """Examine a server through its chat, or its text where there is no chat, within some seconds.
-
-    Raises:
-        EngineDeadError: It runs, its engine does not.
-    """
+    """Examine a server through its chat, or its text where there is no chat, within some seconds."""
     ends = anyio.current_time() + seconds
-    why = f"no end of the examination within {seconds:.3g} s"
-    with anyio.move_on_after(seconds):
-        try:
-            abilities = await probe(subject.endpoint, subject.model, question=question)
-            subject.sampled += abilities.sampled_tokens
-            return await _examined(subject, begun, question, key, abilities, ends)
-        except EngineDeadError:
-            raise
-        except TTSError as error:
-            why = str(error)
-    return replace(begun, unfit=why)
+
+    async def ask() -> Examination:
+        abilities = await probe(subject.endpoint, subject.model, question=question)
+        subject.sampled += abilities.sampled_tokens
+        return await _examined(subject, begun, question, key, abilities, ends)
+
+    examination, why = await bounded(seconds, ask)
+    return examination or replace(begun, unfit=why)
 
 
 async def _examined(
@@ -122,15 +115,8 @@ class _Asker:
         return [await self._bounded(name, ask, ends) for name, ask in asks.items()]
 
     async def _bounded(self, name: str, ask: Callable[[], Awaitable[Finding]], ends: float) -> Finding:
-        why = "time was up"
-        with anyio.move_on_after(max(0.0, ends - anyio.current_time())):
-            try:
-                return await ask()
-            except EngineDeadError:
-                raise
-            except TTSError as error:
-                why = f"the question failed: {error}"
-        return unknown(name, why)
+        finding, why = await bounded(max(0.0, ends - anyio.current_time()), ask)
+        return finding or unknown(name, why)
 
     def _body(self, question: str, max_tokens: int, **more: Any) -> dict[str, Any]:
         extra = {name: more.pop(name) for name in ("a_field_that_nobody_knows",) if name in more}
@@ -142,7 +128,7 @@ class _Asker:
 
     async def _said(self, question: str, max_tokens: int, **more: Any) -> Any:
         said = await self.subject.endpoint.post(self.route.path, self._body(question, max_tokens, **more))
-        self.subject.sampled += sampled(said) or 0
+        self.subject.sampled += read(lambda: sampled(said), said) or 0
         return said
 
     async def cancellation(self) -> Finding:
@@ -193,15 +179,17 @@ class _Asker:
         name = "refusal of unknown fields"
         try:
             await self._said(self.question, 1, a_field_that_nobody_knows=1)
-        except EngineDeadError:
-            raise
-        except TTSError as error:
+        except ParameterError as error:
             return yes(name, f"a made-up field was refused: {error}")
         return no(name, "a made-up field was taken without a word: a misspelt one does nothing")
 
 
 def _usage(said: Any) -> tuple[int, int | None]:
     """Return how many prompt tokens were read, and how many of them are said to have been cached."""
-    usage = said.get("usage") or {}
-    cached = read(lambda: (usage.get("prompt_tokens_details") or {}).get("cached_tokens"), usage)
-    return read(lambda: int(usage.get("prompt_tokens") or 0), usage), cached
+
+    def look() -> tuple[int, int | None]:
+        usage = said.get("usage") or {}
+        cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens")
+        return int(usage.get("prompt_tokens") or 0), None if cached is None else int(cached)
+
+    return read(look, said)

@@ -114,6 +114,8 @@ class Subject:
         """
         said = await self.endpoint.post(COMPLETIONS, self.body(prompt, fields))
         reply = read(lambda: _reply(said), said)
+        if not reply.draws:
+            raise BackendError(f"an answer without a choice: {str(said)[:200]}")
         self.sampled += reply.sampled or sum(len(draw.ids or ()) for draw in reply.draws)
         self.read += reply.prompt_tokens or 0
         return reply
@@ -173,7 +175,7 @@ def read(get: Callable[[], T], said: Any) -> T:
     """
     try:
         return get()
-    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError, OverflowError) as error:
         raise BackendError(f"an answer of another form ({error!r}): {str(said)[:200]}") from None
 
 
@@ -220,3 +222,19 @@ async def together(ask: Callable[[A], Awaitable[T]], each: Sequence[A]) -> list[
     except ExceptionGroup as group:
         raise group.exceptions[0] from None
     return [answers[place] for place in range(len(each))]
+
+
+async def bounded(seconds: float, ask: Callable[[], Awaitable[T]]) -> tuple[T | None, str]:
+    """Return the answer to a question, or None and why there is none within some seconds."""
+    answer, why = None, f"no answer within {seconds:.3g} s"
+    try:
+        with anyio.move_on_after(seconds):
+            try:
+                answer, why = await ask(), ""
+            except TTSError as error:
+                why = f"the question failed: {error}"
+    except ExceptionGroup as group:
+        # Under trio a fault at the moment at which time is up comes in a group.
+        if group.split(TTSError)[1] is not None:
+            raise
+    return answer, why

@@ -215,7 +215,8 @@ def reasoning_of(choice: Mapping[str, Any]) -> str | None:
 
 def sampled(said: Any) -> int | None:
     """Return how many tokens the server says it sampled; None if it does not say."""
-    told = ((said or {}).get("usage") or {}).get("completion_tokens")
+    usage = said.get("usage") if isinstance(said, dict) else None
+    told = usage.get("completion_tokens") if isinstance(usage, dict) else None
     return told if isinstance(told, int) else None
 
 

@@ -192,7 +192,10 @@ class RemoteLanguage:
     async def text_of(self, tokens: Sequence[int]) -> str:
         """Return what tokens say."""
         said = await self._endpoint.post("/detokenize", {"model": self._model, "tokens": list(tokens)})
-        return str(said["prompt"])
+        try:
+            return str(said["prompt"])
+        except (KeyError, TypeError) as error:
+            raise BackendError(f"{self._endpoint.name}/detokenize: no text in the answer ({error!r})") from error
 
     async def _ask_tokens(self, what: dict[str, Any]) -> list[int]:
         # A template writes the tokens that begin a text itself.

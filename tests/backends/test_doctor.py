@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import contextlib
+import json
 import threading
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
@@ -233,6 +235,44 @@ async def test_an_answer_of_another_form_is_no_answer() -> None:
         server.misbehave = lambda call: Response(body={"choices": 7}) if "completions" in call.path else None
         found = await look(server.url)
     assert found.spec is None and found.unfit
+
+
+STRANGE: list[Any] = [
+    None, 7, "text", [], {}, [[]], {"choices": []}, {"choices": [{}]}, {"choices": [None]}, {"data": {}},
+    {"data": [{"id": "scripted", "max_model_len": "many"}]}, {"data": [{"id": "scripted", "max_model_len": -1}]},
+    {"tokens": [1, 2, 3], "prompt": 3, "choices": [{"index": 0, "text": 5, "token_ids": [1e400], "logprobs": 3}]},
+    {"tokens": [], "choices": [{"index": 0, "text": "", "token_ids": []}], "usage": {"prompt_tokens_details": []}},
+    {"tokens": [1, 2], "choices": [{"index": 0, "text": "a", "token_ids": [1], "finish_reason": {}, "logprobs": {
+        "token_logprobs": [None, 3], "top_logprobs": [None, {"x": "y"}]}}], "usage": {"completion_tokens": -4}},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/tokenize", "/v1/completions"])
+async def test_whatever_a_server_says_is_taken_or_refused_with_a_typed_error(path: str) -> None:
+    for strange in STRANGE:
+        with saying(path, strange) as server, contextlib.suppress(BackendError):
+            assert (await look(server.url, bounds=replace(QUICK, total=0.1, patience=0.0))).findings
+
+
+@pytest.mark.parametrize(
+    ("path", "ask"),
+    [
+        ("/detokenize", doctor_tokens.ask_token_ids),
+        ("/detokenize", doctor_tokens.ask_continuation),
+        ("/metrics", doctor_engine.ask_cancellation),
+        ("/metrics", doctor_engine.ask_prefix_cache),
+    ],
+)
+async def test_whatever_is_said_beside_is_taken_or_refused(path: str, ask: Any) -> None:
+    for strange in STRANGE:
+        with saying(path, strange) as server, contextlib.suppress(BackendError):
+            assert await probed(server, ask)
+
+
+def saying(path: str, strange: Any) -> LyingVLLM:
+    server, body = LyingVLLM(), json.dumps(strange).encode()
+    server.misbehave = lambda call: Response(body=body) if call.path == path else None
+    return server
 
 
 async def test_an_engine_that_dies_is_reported() -> None:
