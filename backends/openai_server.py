@@ -38,8 +38,9 @@ class OpenAIServer:
 
     A child is a request, so that its tokens are the server's own count. A step ends where the server says that it met
     the delimiter. Where it does not say, steps are streamed and cut here behind the delimiter, and the server is left:
-    what it may have sampled beyond the piece with the delimiter is reported as unobserved. Prompt tokens that such a
-    server has not told by then are estimated from the prompt's length.
+    all tokens of the piece with the delimiter are counted, as many as a busy server puts into it, and what may have
+    been sampled beyond it is reported as unobserved. Prompt tokens that such a server has not told by then are
+    estimated from the prompt's length.
 
     Thinking that the server splits off is put before the answer between the sampling's marks. Such a path cannot be
     put together again exactly, so that it is not continued.
