@@ -226,8 +226,14 @@ class Replica(Generic[B]):
 
 
 def sole(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Return the error of a group whose other tasks raise none."""
-    return group.exceptions[0]
+    """Return the error of a group whose other tasks raise none.
+
+    It may lie in further groups, which a cancellation at the same moment kept from being unwrapped where they arose.
+    """
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
 
 
 def _backoff(failures: int) -> float:

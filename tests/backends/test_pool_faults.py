@@ -115,6 +115,24 @@ async def test_what_is_in_flight_on_a_dead_replica_is_given_up_as_soon_as_one_re
     assert made.home.running == 0
 
 
+async def test_a_request_that_breaks_just_as_it_is_given_up_is_an_error_like_any_other() -> None:
+    made = await fleet()
+
+    async def breaks(*_: object) -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(anyio.sleep_forever)
+            try:
+                await anyio.sleep_forever()
+            except anyio.get_cancelled_exc_class():
+                raise TransientError("the connection broke") from None
+
+    made.home.generate = breaks  # type: ignore[method-assign,assignment]
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_fails, made.pool)
+        await settle()
+        made.pool._replicas[made.home.endpoint.url].leave(EngineDeadError("dead"))
+
+
 async def test_what_waits_for_a_place_goes_elsewhere_when_the_replica_dies() -> None:
     made = await fleet(2, limit=1, spill=9.0)
     made.home.given = Gate()
