@@ -14,6 +14,7 @@ from tts.backends.openai_prompts import Prompts
 from tts.backends.openai_reply import Reply
 from tts.backends.openai_wire import CHAT, COMPLETIONS, Route, Wish, body_of
 from tts.errors import BackendError, NeedsError, ParameterError, ProblemError, TransientError
+from tts.groups import Tasks
 from tts.protocols import SEED_BLOCK, Capabilities
 from tts.types import Prompt
 
@@ -72,12 +73,10 @@ class OpenAIServer:
         Args:
             url: Where it is, such as "http://localhost:8080".
             model: The served model's name; None if it serves one only.
-            template: A chat template (Jinja) to apply here; text then goes to `/v1/completions`. It leaves out the
-                token that begins a text, which servers add.
+            template: A chat template (Jinja) to apply here, without the token that begins a text, which servers add.
             tokenizer: A folder with the model's tokenizer.json and tokenizer_config.json, whose chat template is
                 applied here unless `template` is given; whether it is the server's is seen from a count of tokens.
-            abilities: What the server can do, if that has been found out before; asking takes 10 to 20 requests and
-                about 300 tokens.
+            abilities: What the server can do, if that is known; asking takes 10 to 25 requests and 200 to 300 tokens.
             question: What to ask a model that knows little else, with an answer of a few sentences.
             key: Name of the environment variable with the server's key.
             headers: Sent with every request.
@@ -207,12 +206,9 @@ class OpenAIServer:
             except TransientError as error:
                 failures.append(error)
 
-        try:
-            async with anyio.create_task_group() as tasks:
-                for index in range(request.count):
-                    tasks.start_soon(draw, index)
-        except ExceptionGroup as group:
-            raise group.exceptions[0] from None
+        async with Tasks() as tasks:
+            for index in range(request.count):
+                tasks.start_soon(draw, index)
         if failures:
             raise _joint(failures)
 
