@@ -13,6 +13,7 @@ import anyio
 from anyio.lowlevel import RunVar, checkpoint
 
 from tts.errors import ParameterError, TTSError, VerifierError
+from tts.groups import Tasks
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
@@ -196,15 +197,13 @@ class Coalescer(Generic[Item, Reply]):
         try:
             # Those who ask in the same turn of the event loop go together.
             await checkpoint()
-            async with anyio.create_task_group() as carriers:
+            async with Tasks() as carriers:
                 while asker.missing and asker.error is None:
                     while taken := line.take(asker):
                         carriers.start_soon(self._carry, line, taken)
                     await asker.news.wait()
                     asker.news = anyio.Event()
-                carriers.cancel_scope.cancel()
-        except ExceptionGroup as group:
-            raise group.exceptions[0] from None
+                carriers.cancel()
         finally:
             line.leave(asker)
         if asker.error is not None:

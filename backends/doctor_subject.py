@@ -11,6 +11,7 @@ import anyio
 
 from tts.backends.vllm_children import NEUTRAL
 from tts.errors import BackendError, TTSError
+from tts.groups import Tasks
 from tts.seeds import generator
 
 if TYPE_CHECKING:
@@ -215,12 +216,9 @@ async def together(ask: Callable[[A], Awaitable[T]], each: Sequence[A]) -> list[
     async def put(place: int, what: A) -> None:
         answers[place] = await ask(what)
 
-    try:
-        async with anyio.create_task_group() as tasks:
-            for place, what in enumerate(each):
-                tasks.start_soon(put, place, what)
-    except ExceptionGroup as group:
-        raise group.exceptions[0] from None
+    async with Tasks() as tasks:
+        for place, what in enumerate(each):
+            tasks.start_soon(put, place, what)
     return [answers[place] for place in range(len(each))]
 
 

@@ -24,6 +24,7 @@ from tts.backends.events import Events
 from tts.backends.http_client import DRAIN, Body, chunks_of, close_at_end, make_client, run_out
 from tts.backends.http_errors import of_status, of_transport
 from tts.errors import EngineDeadError, TransientError
+from tts.groups import Tasks
 from tts.types import Frozen
 
 if TYPE_CHECKING:
@@ -231,13 +232,10 @@ class Endpoint:
         return request
 
     async def _watched(self, work: Callable[[], Awaitable[T]]) -> T:
-        try:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._watch)
-                result = await work()
-                tasks.cancel_scope.cancel()
-        except ExceptionGroup as group:
-            raise group.exceptions[0] from None
+        async with Tasks() as tasks:
+            tasks.start_soon(self._watch)
+            result = await work()
+            tasks.cancel()
         return result
 
     async def _watch(self) -> None:

@@ -14,6 +14,7 @@ from anyio.lowlevel import RunVar
 from tts.admission import Admission
 from tts.affinity import caller
 from tts.errors import BackendError, EngineDeadError, TransientError, TTSError
+from tts.groups import Tasks
 from tts.protocols import connect
 
 if TYPE_CHECKING:
@@ -112,13 +113,10 @@ class Replica(Generic[B]):
             Exception: Whatever the call raises.
         """
         results: list[T] = []
-        try:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._watch, tasks.cancel_scope, self._unset_sign())
-                results.append(await call(self.backend))
-                tasks.cancel_scope.cancel()
-        except BaseExceptionGroup as group:
-            raise sole(group) from sole(group).__cause__
+        async with Tasks() as tasks:
+            tasks.start_soon(self._watch, tasks.cancel, self._unset_sign())
+            results.append(await call(self.backend))
+            tasks.cancel()
         if not results:
             raise TransientError(f"{self.name} is down: {self.fault}")
         if is_work:
@@ -200,7 +198,7 @@ class Replica(Generic[B]):
             return wrong
         return None
 
-    async def _watch(self, scope: anyio.CancelScope, left: anyio.Event) -> None:
+    async def _watch(self, give_up: Callable[[], None], left: anyio.Event) -> None:
         while self.up and not left.is_set():
             with anyio.move_on_after(self._watch_every):
                 await left.wait()
@@ -209,7 +207,7 @@ class Replica(Generic[B]):
                 death = await self._death()
                 if death is not None:
                     self.leave(death)
-        scope.cancel()
+        give_up()
 
     def _here(self) -> _Local:
         local = self._local.get()
@@ -223,17 +221,6 @@ class Replica(Generic[B]):
         if self.up and local.left.is_set():
             local.left = anyio.Event()
         return local.left
-
-
-def sole(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Return the error of a group whose other tasks raise none.
-
-    It may lie in further groups, which a cancellation at the same moment kept from being unwrapped where they arose.
-    """
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error
 
 
 def _backoff(failures: int) -> float:

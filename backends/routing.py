@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import anyio
 
-from tts.backends.replica import Replica, sole
+from tts.backends.replica import Replica
 from tts.errors import BackendError, EngineDeadError, ParameterError, TransientError, TTSError
+from tts.groups import Tasks
 from tts.protocols import Generator, Scorer, connect
 from tts.seeds import derive
 
@@ -166,13 +167,10 @@ class Pool(Generic[B]):
         due = [replica for replica in self._replicas.values() if replica.is_due]
         if not due:
             return await call()
-        try:
-            async with anyio.create_task_group() as tasks:
-                for replica in due:
-                    tasks.start_soon(replica.probe, self._agree)
-                result = await call()
-        except BaseExceptionGroup as group:
-            raise sole(group) from sole(group).__cause__
+        async with Tasks() as tasks:
+            for replica in due:
+                tasks.start_soon(replica.probe, self._agree)
+            result = await call()
         return result
 
     async def _probe_all(self) -> None:

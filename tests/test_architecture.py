@@ -20,8 +20,8 @@ ONLY = {
         "aggregation", "errors", "graph", "notation", "protocols", "resampling", "seeds", "selection", "steps", "types",
         "voting",
     },
-    "verifiers": {"aggregation", "errors", "protocols", "types", "answers", "seeds", "steps"},
-    "backends": {"admission", "affinity", "errors", "protocols", "types", "retry", "seeds", "steps", "trace"},
+    "verifiers": {"aggregation", "errors", "groups", "protocols", "types", "answers", "seeds", "steps"},
+    "backends": {"admission", "affinity", "errors", "groups", "protocols", "types", "retry", "seeds", "steps", "trace"},
 }  # fmt: skip
 """Rooms that may use these and themselves, and no others, when they run."""
 

@@ -17,38 +17,58 @@ if TYPE_CHECKING:
     Arguments = TypeVarTuple("Arguments")
 
 
-class Block:
-    """Tasks that live as long as the block: leaving it cancels them, and so does the run's deadline, quietly."""
+class Tasks:
+    """A task group whose errors leave it as themselves."""
 
-    def __init__(self, run: Run, ledger: Ledger) -> None:
-        self._run = run
-        self._ledger = ledger
-        self._tasks = anyio.create_task_group()
+    def __init__(self) -> None:
+        self._group = anyio.create_task_group()
 
     async def __aenter__(self) -> Self:
-        await self._tasks.__aenter__()
-        if self._run.deadline is not None:
-            self._tasks.start_soon(self._close, self._run.deadline)
+        await self._group.__aenter__()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
-        self._tasks.cancel_scope.cancel()
         try:
-            return bool(await self._tasks.__aexit__(kind, error, trace))
+            return bool(await self._group.__aexit__(kind, error, trace))
         except BaseExceptionGroup as group:
             first = unwrap(group)
         raise first
 
     def start_soon(self, work: Callable[[*Arguments], Coroutine[Any, Any, None]], *arguments: *Arguments) -> None:
         """Run `work` beside the block."""
-        self._tasks.start_soon(work, *arguments)
+        self._group.start_soon(work, *arguments)
+
+    def cancel(self) -> None:
+        """Cancel what runs, the block included."""
+        self._group.cancel_scope.cancel()
+
+
+class Block(Tasks):
+    """Tasks that live as long as the block: leaving it cancels them, and so does the run's deadline, quietly."""
+
+    def __init__(self, run: Run, ledger: Ledger) -> None:
+        super().__init__()
+        self._run = run
+        self._ledger = ledger
+
+    async def __aenter__(self) -> Self:
+        await super().__aenter__()
+        if self._run.deadline is not None:
+            self.start_soon(self._close, self._run.deadline)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        self.cancel()
+        return await super().__aexit__(kind, error, trace)
 
     async def _close(self, deadline: float) -> None:
         await self._run.clock.sleep(max(0.0, deadline - self._run.clock.now()))
         self._ledger.exhausted = "seconds"
-        self._tasks.cancel_scope.cancel()
+        self.cancel()
 
 
 def unwrap(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
-import anyio
-
 from tts.errors import NeedsError, ParameterError, ScoreCountError
+from tts.groups import Tasks
 from tts.protocols import PathScore, VerifierCapabilities, connect
 
 if TYPE_CHECKING:
@@ -131,10 +130,7 @@ async def _each(ask: Callable[[Given], Awaitable[Found]], wanted: Iterable[Given
     async def look_up(thing: Given) -> None:
         found[thing] = await ask(thing)
 
-    try:
-        async with anyio.create_task_group() as tasks:
-            for thing in dict.fromkeys(wanted):
-                tasks.start_soon(look_up, thing)
-    except ExceptionGroup as group:
-        raise group.exceptions[0] from None
+    async with Tasks() as tasks:
+        for thing in dict.fromkeys(wanted):
+            tasks.start_soon(look_up, thing)
     return found
