@@ -32,7 +32,7 @@ BUILT_IN: Mapping[Kind, Mapping[str, str]] = {
     },
     "generator": {
         "embedded": "tts.registry:_embedded_generator",
-        "openai": "tts.backends.openai_server:OpenAIServer",
+        "openai": "tts.backends.openai.server:OpenAIServer",
         "pool": "tts.backends.pool:pool_of_servers",
         "vllm": "tts.backends.vllm_server:VLLMServer",
         "vllm-engine": "tts.backends.vllm_engine:VLLMEngine",

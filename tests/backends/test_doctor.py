@@ -12,17 +12,16 @@ import pytest
 
 from tests.backends.fake_vllm import Call, Response
 from tests.backends.lying_servers import CONTEXT, TOP, LyingVLLM
-from tts.backends import doctor_draws, doctor_engine, doctor_tokens
-from tts.backends.doctor import GENERATES, Bounds, examine
-from tts.backends.doctor_findings import Verdict, found
-from tts.backends.doctor_subject import Subject, counters_of
+from tts.backends.doctor import GENERATES, Bounds, draws, engine, examine, tokens
+from tts.backends.doctor.findings import Verdict, found
+from tts.backends.doctor.subject import Subject, counters_of
 from tts.backends.http import Endpoint, Timeouts
 from tts.errors import BackendError, ParameterError, TransientError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from tts.backends.doctor_findings import Examination, Finding
+    from tts.backends.doctor.findings import Examination, Finding
 
 Ask = "Callable[[Subject], Awaitable[list[Finding]]]"
 QUICK = Bounds(total=30, probe=10, patience=0.3)
@@ -72,47 +71,47 @@ async def test_what_it_cost_is_told() -> None:
 
 
 LIES = [
-    ("seeds ignored", doctor_draws.ask_seeds, {"seeds": (NO, "0 of 3 seeds gave the same tokens twice")}),
-    ("seeds change nothing", doctor_draws.ask_seeds, {"seeds": (NO, "one and the same text at temperature 2")}),
-    ("seed of n", doctor_draws.ask_several, {
+    ("seeds ignored", draws.ask_seeds, {"seeds": (NO, "0 of 3 seeds gave the same tokens twice")}),
+    ("seeds change nothing", draws.ask_seeds, {"seeds": (NO, "one and the same text at temperature 2")}),
+    ("seed of n", draws.ask_several, {
         "several samples": (YES, "4 were asked for and came"), "seeds of several samples": (NO, "0 of 4"),
     }),
-    ("equal texts", doctor_draws.ask_several, {"several samples": (NO, "all 4 are the same text")}),
-    ("one child", doctor_draws.ask_several, {"several samples": (NO, "4 were asked for, 1 came")}),
-    ("made-up ids", doctor_tokens.ask_token_ids, {"token ids": (NO, "do not say the text that came with them")}),
-    ("no ids", doctor_tokens.ask_token_ids, {"token ids": (NO, "no ids came")}),
-    ("rewrites prompts", doctor_tokens.ask_token_ids, {"token ids": (NO, "20 ids were sent, the server says that")}),
-    ("new turn", doctor_tokens.ask_continuation, {
+    ("equal texts", draws.ask_several, {"several samples": (NO, "all 4 are the same text")}),
+    ("one child", draws.ask_several, {"several samples": (NO, "4 were asked for, 1 came")}),
+    ("made-up ids", tokens.ask_token_ids, {"token ids": (NO, "do not say the text that came with them")}),
+    ("no ids", tokens.ask_token_ids, {"token ids": (NO, "no ids came")}),
+    ("rewrites prompts", tokens.ask_token_ids, {"token ids": (NO, "20 ids were sent, the server says that")}),
+    ("new turn", tokens.ask_continuation, {
         "prefix continuation": (NO, "0 of 3"), "continuation by text": (NO, "0 of 3"),
     }),
-    ("logprobs short", doctor_tokens.ask_logprobs, {
+    ("logprobs short", tokens.ask_logprobs, {
         "log-probabilities": (NO, "16 tokens, but 15 log-probabilities"), "top log-probabilities": (NO, "16 tokens"),
     }),
-    ("logprobs of others", doctor_tokens.ask_logprobs, {"log-probabilities": (NO, "was drawn greedily, but has")}),
-    ("probabilities", doctor_tokens.ask_logprobs, {"log-probabilities": (NO, "are no log-probabilities")}),
-    ("few logprobs", doctor_tokens.ask_logprobs, {"top log-probabilities": (YES, "20 were asked for, 5 came")}),
-    ("drops the delimiter", doctor_draws.ask_stops, {"stop texts": (NO, "was dropped from it")}),
-    ("no stop reason", doctor_draws.ask_stops, {"stop texts": (YES, ""), "stop reasons": (NO, "stopped by None")}),
-    ("clamps", doctor_draws.ask_max_tokens, {"max_tokens": (NO, "12 tokens came and were called cut off, where 40")}),
-    ("cuts prompts", doctor_draws.ask_context, {"context": (NO, "took a prompt of 129")}),
-    ("one piece", doctor_engine.ask_streaming, {"streaming": (NO, "16 tokens came in 1 pieces")}),
-    ("goes on", doctor_engine.ask_cancellation, {"cancellation": (NO, "the engine went on without a reader")}),
-    ("denied by metrics", doctor_engine.ask_prefix_cache, {
+    ("logprobs of others", tokens.ask_logprobs, {"log-probabilities": (NO, "was drawn greedily, but has")}),
+    ("probabilities", tokens.ask_logprobs, {"log-probabilities": (NO, "are no log-probabilities")}),
+    ("few logprobs", tokens.ask_logprobs, {"top log-probabilities": (YES, "20 were asked for, 5 came")}),
+    ("drops the delimiter", draws.ask_stops, {"stop texts": (NO, "was dropped from it")}),
+    ("no stop reason", draws.ask_stops, {"stop texts": (YES, ""), "stop reasons": (NO, "stopped by None")}),
+    ("clamps", draws.ask_max_tokens, {"max_tokens": (NO, "12 tokens came and were called cut off, where 40")}),
+    ("cuts prompts", draws.ask_context, {"context": (NO, "took a prompt of 129")}),
+    ("one piece", engine.ask_streaming, {"streaming": (NO, "16 tokens came in 1 pieces")}),
+    ("goes on", engine.ask_cancellation, {"cancellation": (NO, "the engine went on without a reader")}),
+    ("denied by metrics", engine.ask_prefix_cache, {
         "prefix cache": (NO, "0 of"), "cached-token counts": (NO, "but the server counts 0 hits"),
     }),
-    ("always cached", doctor_engine.ask_prefix_cache, {
+    ("always cached", engine.ask_prefix_cache, {
         "prefix cache": (YES, "by the server's counter"), "cached-token counts": (NO, "never sent before"),
     }),
-    ("no token details", doctor_engine.ask_prefix_cache, {
+    ("no token details", engine.ask_prefix_cache, {
         "prefix cache": (YES, "by the server's counter"), "cached-token counts": (NO, "do not say"),
     }),
-    ("no prefix cache", doctor_engine.ask_prefix_cache, {"prefix cache": (NO, "0 of")}),
-    ("batched arithmetic", doctor_engine.ask_batch_invariance, {"batch invariance": (NO, "4 of 4 seeded draws")}),
-    ("seeds ignored", doctor_engine.ask_batch_invariance, {"batch invariance": (UNKNOWN, "differs from itself")}),
-    ("any priority", doctor_engine.ask_priorities, {"priorities": (NO, "the field is not known")}),
-    ("", doctor_engine.ask_priorities, {"priorities": (UNKNOWN, "without obeying")}),
-    ("", doctor_engine.ask_fields, {"refusal of unknown fields": (NO, "without a word")}),
-    ("no priorities", doctor_engine.ask_priorities, {"priorities": (NO, "priority=1 is refused")}),
+    ("no prefix cache", engine.ask_prefix_cache, {"prefix cache": (NO, "0 of")}),
+    ("batched arithmetic", engine.ask_batch_invariance, {"batch invariance": (NO, "4 of 4 seeded draws")}),
+    ("seeds ignored", engine.ask_batch_invariance, {"batch invariance": (UNKNOWN, "differs from itself")}),
+    ("any priority", engine.ask_priorities, {"priorities": (NO, "the field is not known")}),
+    ("", engine.ask_priorities, {"priorities": (UNKNOWN, "without obeying")}),
+    ("", engine.ask_fields, {"refusal of unknown fields": (NO, "without a word")}),
+    ("no priorities", engine.ask_priorities, {"priorities": (NO, "priority=1 is refused")}),
 ]  # fmt: skip
 
 
@@ -157,11 +156,11 @@ async def test_the_flag_that_would_help_is_named(lie: str, flag: str) -> None:
 
 async def test_without_counters_the_load_tells() -> None:
     with LyingVLLM("no /metrics") as server:
-        (finding,) = await probed(server, doctor_engine.ask_cancellation)
+        (finding,) = await probed(server, engine.ask_cancellation)
         assert finding.verdict is YES and "/load went from 1 to 0" in finding.evidence
     with LyingVLLM("no /metrics", "no /load") as server:
         server.gone.wait = lambda timeout=None: True  # type: ignore[method-assign]
-        (finding,) = await probed(server, doctor_engine.ask_cancellation)
+        (finding,) = await probed(server, engine.ask_cancellation)
         assert finding.verdict is UNKNOWN
 
 
@@ -169,7 +168,7 @@ async def test_a_server_done_before_anyone_could_leave_is_not_accused() -> None:
     with LyingVLLM() as server:
         server.pace = lambda: None
         server.misbehave = partial(_all_at_once, server)
-        (finding,) = await probed(server, doctor_engine.ask_cancellation)
+        (finding,) = await probed(server, engine.ask_cancellation)
     assert finding.verdict is UNKNOWN and "before it could be seen to stop" in finding.evidence
 
 
@@ -182,13 +181,13 @@ def _all_at_once(server: LyingVLLM, call: Call) -> Response | None:
 async def test_continuation_is_not_judged_by_an_answer_that_repeats_itself() -> None:
     with LyingVLLM() as server:
         server._say = lambda before, body, seed: ("a" * body["max_tokens"], False)  # type: ignore[method-assign]
-        findings = await probed(server, doctor_tokens.ask_continuation)
+        findings = await probed(server, tokens.ask_continuation)
     assert [one.verdict for one in findings] == [UNKNOWN, UNKNOWN]
 
 
 async def test_a_context_that_is_long_is_not_filled() -> None:
     with LyingVLLM(context=100_000) as server:
-        findings = await probed(server, doctor_draws.ask_max_tokens)
+        findings = await probed(server, draws.ask_max_tokens)
         assert found(findings, "refusal of what does not fit").verdict is UNKNOWN
         assert max(len(call.body["prompt"]) for call in server.calls) < 100
 
@@ -257,10 +256,10 @@ async def test_whatever_a_server_says_is_taken_or_refused_with_a_typed_error(pat
 @pytest.mark.parametrize(
     ("path", "ask"),
     [
-        ("/detokenize", doctor_tokens.ask_token_ids),
-        ("/detokenize", doctor_tokens.ask_continuation),
-        ("/metrics", doctor_engine.ask_cancellation),
-        ("/metrics", doctor_engine.ask_prefix_cache),
+        ("/detokenize", tokens.ask_token_ids),
+        ("/detokenize", tokens.ask_continuation),
+        ("/metrics", engine.ask_cancellation),
+        ("/metrics", engine.ask_prefix_cache),
     ],
 )
 async def test_whatever_is_said_beside_is_taken_or_refused(path: str, ask: Any) -> None:

@@ -8,12 +8,11 @@ import pytest
 
 from tests.backends.fake_openai import CHAT, COMPLETIONS, FakeOpenAI, Manners
 from tests.backends.lying_servers import LyingVLLM
-from tts.backends import doctor_pooling
-from tts.backends.doctor import Bounds, examine
-from tts.backends.doctor_findings import Verdict
+from tts.backends.doctor import Bounds, examine, scoring
+from tts.backends.doctor.findings import Verdict
 
 if TYPE_CHECKING:
-    from tts.backends.doctor_findings import Examination
+    from tts.backends.doctor.findings import Examination
 
 YES, NO, UNKNOWN = Verdict.YES, Verdict.NO, Verdict.UNKNOWN
 
@@ -58,7 +57,7 @@ async def test_a_reward_model_that_lies(lie: str, ability: str, evidence: str) -
 
 
 async def test_a_reward_model_with_a_step_tag(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor_pooling, "TAGS", ("two letters", "#"))
+    monkeypatch.setattr(scoring, "TAGS", ("two letters", "#"))
     with LyingVLLM(task="step") as server:
         found = await look(server.url)
     tag = found.finding("scores at step tags")

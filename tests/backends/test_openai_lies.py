@@ -13,7 +13,7 @@ import tts
 import tts.backends.embedded as embedded
 from tests.backends.fake_openai import CHAT, COMPLETIONS, TEMPLATE, Call, FakeOpenAI, Manners, Response, refusal
 from tts.backends.language import Language
-from tts.backends.openai_server import OpenAIServer
+from tts.backends.openai.server import OpenAIServer
 from tts.checks import Received
 from tts.errors import BackendError, NeedsError, ParameterError, TransientError
 from tts.fakes import ScriptedVerifier

@@ -9,7 +9,7 @@ import pytest
 
 from tests.backends.fake_openai import CHAT, COMPLETIONS, Call, FakeOpenAI, Manners, Response, refusal
 from tts.backends.http import Endpoint
-from tts.backends.openai_probe import Abilities, probe
+from tts.backends.openai.probe import Abilities, probe
 from tts.errors import BackendError, TransientError
 
 if TYPE_CHECKING:

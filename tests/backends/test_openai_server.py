@@ -11,8 +11,8 @@ import pytest
 import tts
 from tests.backends.fake_openai import CHAT, COMPLETIONS, TEMPLATE, FakeOpenAI, Manners
 from tts.backends.http import Endpoint
-from tts.backends.openai_probe import probe
-from tts.backends.openai_server import OpenAIServer
+from tts.backends.openai.probe import probe
+from tts.backends.openai.server import OpenAIServer
 from tts.checks import Received
 from tts.errors import BackendError, NeedsError, ParameterError, ProblemError
 from tts.fakes import ScriptedGenerator, ScriptedVerifier, tree_script

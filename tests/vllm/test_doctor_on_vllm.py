@@ -8,7 +8,7 @@ import pytest
 
 from tests.vllm.served import BLOCK, CONTEXT, NAME, Counters
 from tts.backends.doctor import examine
-from tts.backends.doctor_findings import Verdict
+from tts.backends.doctor.findings import Verdict
 
 if TYPE_CHECKING:
     from tests.vllm.served import Server

@@ -14,8 +14,8 @@ from tests.laws.watched import QUESTION
 from tests.vllm.served import CONTEXT, MODELS, NAME, POLICY, Server, settled
 from tts.backends.embedded import EmbeddedScorer
 from tts.backends.http import Endpoint
-from tts.backends.openai_probe import Abilities, probe
-from tts.backends.openai_server import OpenAIServer
+from tts.backends.openai.probe import Abilities, probe
+from tts.backends.openai.server import OpenAIServer
 from tts.errors import NeedsError
 from tts.testing import check_generator
 from tts.verifiers.process_reward import ProcessReward

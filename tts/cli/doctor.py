@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable, Iterator
 
-    from tts.backends.doctor_findings import Examination, Finding
+    from tts.backends.doctor.findings import Examination, Finding
     from tts.cli.parser import Subparsers
     from tts.protocols import Capabilities, Generator, Verifier
 

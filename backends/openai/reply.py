@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from typing import TYPE_CHECKING, Any
 
-from tts.backends.openai_wire import Piece, Route, pieces_of, read, sampled
+from tts.backends.openai.wire import Piece, Route, pieces_of, read, sampled
 from tts.errors import BackendError, TransientError
 from tts.types import Completion, Finish
 

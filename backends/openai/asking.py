@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tts.backends.openai_wire import Piece, Route, Wish, body_of, pieces_of, sampled
+from tts.backends.openai.wire import Piece, Route, Wish, body_of, pieces_of, sampled
 from tts.errors import BackendError, EngineDeadError, TransientError, TTSError
 from tts.types import Message
 

@@ -7,23 +7,23 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from tts.backends.doctor_engine import ALONE, BESIDE, judge_cancellation, judge_counts
-from tts.backends.doctor_findings import Finding, Verdict, no, unknown, yes
-from tts.backends.doctor_subject import bounded, read, together
-from tts.backends.openai_probe import probe, render_plainly
-from tts.backends.openai_server import OpenAIServer
-from tts.backends.openai_wire import Wish, body_of, pieces_of, sampled
+from tts.backends.doctor.engine import ALONE, BESIDE, judge_cancellation, judge_counts
+from tts.backends.doctor.findings import Finding, Verdict, no, unknown, yes
+from tts.backends.doctor.subject import bounded, read, together
+from tts.backends.openai.probe import probe, render_plainly
+from tts.backends.openai.server import OpenAIServer
+from tts.backends.openai.wire import Wish, body_of, pieces_of, sampled
 from tts.errors import ParameterError, TTSError
 from tts.types import Message
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from tts.backends.doctor_engine import Look
-    from tts.backends.doctor_findings import Examination
-    from tts.backends.doctor_subject import Subject
-    from tts.backends.openai_probe import Abilities
-    from tts.backends.openai_wire import Route
+    from tts.backends.doctor.engine import Look
+    from tts.backends.doctor.findings import Examination
+    from tts.backends.doctor.subject import Subject
+    from tts.backends.openai.probe import Abilities
+    from tts.backends.openai.wire import Route
 
 OPEN = "Name an animal, a city, a colour and a number, whatever comes to mind."
 PLAIN = "{{ messages[-1].content }}"

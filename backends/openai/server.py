@@ -9,10 +9,10 @@ import anyio
 
 from tts.affinity import caller
 from tts.backends.http import Endpoint, Timeouts
-from tts.backends.openai_probe import Abilities, probe
-from tts.backends.openai_prompts import Prompts
-from tts.backends.openai_reply import Reply
-from tts.backends.openai_wire import CHAT, COMPLETIONS, Route, Wish, body_of
+from tts.backends.openai.probe import Abilities, probe
+from tts.backends.openai.prompts import Prompts
+from tts.backends.openai.reply import Reply
+from tts.backends.openai.wire import CHAT, COMPLETIONS, Route, Wish, body_of
 from tts.errors import BackendError, NeedsError, ParameterError, ProblemError, TransientError
 from tts.groups import Tasks
 from tts.protocols import SEED_BLOCK, Capabilities
@@ -31,7 +31,7 @@ SESSION = "x-session-id"
 class OpenAIServer:
     """A generator on an OpenAI-compatible server: llama.cpp, SGLang, Ollama, a hosted API.
 
-    What the server can do is found out by asking it (`tts.backends.openai_probe`); a strategy that needs more is
+    What the server can do is found out by asking it (`tts.backends.openai.probe`); a strategy that needs more is
     refused. Without `template` and `tokenizer` conversations go to `/v1/chat/completions`, and a path is continued as
     the assistant's begun message, in the form in which the server continues it exactly, if there is one. With one of
     them the chat template is applied here, and text goes to `/v1/completions`; for a base model

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.lowlevel
 
-from tts.backends.doctor_findings import Verdict, no, unknown, yes
-from tts.backends.doctor_subject import read, together
+from tts.backends.doctor.findings import Verdict, no, unknown, yes
+from tts.backends.doctor.subject import read, together
 from tts.errors import ParameterError, TTSError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tts.backends.doctor_findings import Finding
-    from tts.backends.doctor_subject import Draw, Subject
+    from tts.backends.doctor.findings import Finding
+    from tts.backends.doctor.subject import Draw, Subject
 
 STREAMED = 16
 CANCELLED_SAMPLES = 4

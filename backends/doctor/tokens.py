@@ -6,13 +6,13 @@ import itertools
 import math
 from typing import TYPE_CHECKING
 
-from tts.backends.doctor_findings import Finding, Verdict, by_count, no, unknown, yes
+from tts.backends.doctor.findings import Finding, Verdict, by_count, no, unknown, yes
 from tts.errors import ParameterError, TTSError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tts.backends.doctor_subject import Draw, Subject
+    from tts.backends.doctor.subject import Draw, Subject
 
 TOP = (20, 5, 1)
 """How many top log-probabilities are asked for, until a server gives them."""

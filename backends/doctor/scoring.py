@@ -6,16 +6,16 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tts.backends.doctor_engine import hits_since
-from tts.backends.doctor_findings import no, unknown, yes
-from tts.backends.doctor_subject import read
+from tts.backends.doctor.engine import hits_since
+from tts.backends.doctor.findings import no, unknown, yes
+from tts.backends.doctor.subject import read
 from tts.errors import BackendError, ParameterError, TTSError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tts.backends.doctor_findings import Finding
-    from tts.backends.doctor_subject import Subject
+    from tts.backends.doctor.findings import Finding
+    from tts.backends.doctor.subject import Subject
 
 Rows = list[list[float]]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tts.backends.language import Language, TemplateRenderer
-from tts.backends.openai_wire import Route, Wish, body_of, read
+from tts.backends.openai.wire import Route, Wish, body_of, read
 from tts.errors import ParameterError
 from tts.types import Message
 

@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from tts.backends.openai_asking import OPEN, SHORT, Asking, is_final
-from tts.backends.openai_wire import CHAT, COMPLETIONS, Dialect, Piece, Route, pieces_of, read, reasoning_of, sampled
+from tts.backends.openai.asking import OPEN, SHORT, Asking, is_final
+from tts.backends.openai.wire import CHAT, COMPLETIONS, Dialect, Piece, Route, pieces_of, read, reasoning_of, sampled
 from tts.backends.served import Served, ask_served
 from tts.errors import BackendError, TTSError
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tts.backends.doctor_findings import by_count, no, unknown, yes
-from tts.backends.doctor_subject import GREEDY_TOKENS
+from tts.backends.doctor.findings import by_count, no, unknown, yes
+from tts.backends.doctor.subject import GREEDY_TOKENS
 from tts.errors import ParameterError
 
 if TYPE_CHECKING:
-    from tts.backends.doctor_findings import Finding
-    from tts.backends.doctor_subject import Draw, Subject
+    from tts.backends.doctor.findings import Finding
+    from tts.backends.doctor.subject import Draw, Subject
 
 SEEDS = (7, 1007, 2007)
 DRAWN = 16

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from tts.backends import doctor_draws, doctor_engine, doctor_pooling, doctor_tokens
-from tts.backends.doctor_findings import Examination, capabilities_of, found, has, lacks, no, unknown, yes
-from tts.backends.doctor_openai import examine_other
-from tts.backends.doctor_subject import Subject, bounded
+from tts.backends.doctor import draws, engine, scoring, tokens
+from tts.backends.doctor.findings import Examination, capabilities_of, found, has, lacks, no, unknown, yes
+from tts.backends.doctor.others import examine_other
+from tts.backends.doctor.subject import Subject, bounded
 from tts.backends.http import Endpoint, Timeouts
 from tts.backends.served import RemoteLanguage, Served, ask_served
 from tts.backends.vllm_server import VLLMServer
@@ -22,8 +22,8 @@ from tts.types import Message
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from tts.backends.doctor_findings import Finding
-    from tts.backends.doctor_subject import Draw
+    from tts.backends.doctor.findings import Finding
+    from tts.backends.doctor.subject import Draw
 
 QUESTION = "Use 18, 11, 11, 30 to make 34."
 """Has many answers, of some length, so that draws differ."""
@@ -38,21 +38,21 @@ class Probe:
 
 
 GENERATES = (
-    Probe(("context",), doctor_draws.ask_context),
-    Probe(("token ids",), doctor_tokens.ask_token_ids),
-    Probe(("prefix continuation", "continuation by text"), doctor_tokens.ask_continuation),
-    Probe(("log-probabilities", "top log-probabilities"), doctor_tokens.ask_logprobs),
-    Probe(("log-probabilities of chosen tokens",), doctor_tokens.ask_chosen),
-    Probe(("seeds",), doctor_draws.ask_seeds),
-    Probe(("several samples", "seeds of several samples"), doctor_draws.ask_several),
-    Probe(("stop texts", "stop reasons"), doctor_draws.ask_stops),
-    Probe(("max_tokens", "refusal of what does not fit"), doctor_draws.ask_max_tokens),
-    Probe(("streaming",), doctor_engine.ask_streaming),
-    Probe(("cancellation",), doctor_engine.ask_cancellation),
-    Probe(("prefix cache", "cached-token counts"), doctor_engine.ask_prefix_cache),
-    Probe(("batch invariance",), doctor_engine.ask_batch_invariance),
-    Probe(("refusal of unknown fields",), doctor_engine.ask_fields),
-    Probe(("priorities",), doctor_engine.ask_priorities),
+    Probe(("context",), draws.ask_context),
+    Probe(("token ids",), tokens.ask_token_ids),
+    Probe(("prefix continuation", "continuation by text"), tokens.ask_continuation),
+    Probe(("log-probabilities", "top log-probabilities"), tokens.ask_logprobs),
+    Probe(("log-probabilities of chosen tokens",), tokens.ask_chosen),
+    Probe(("seeds",), draws.ask_seeds),
+    Probe(("several samples", "seeds of several samples"), draws.ask_several),
+    Probe(("stop texts", "stop reasons"), draws.ask_stops),
+    Probe(("max_tokens", "refusal of what does not fit"), draws.ask_max_tokens),
+    Probe(("streaming",), engine.ask_streaming),
+    Probe(("cancellation",), engine.ask_cancellation),
+    Probe(("prefix cache", "cached-token counts"), engine.ask_prefix_cache),
+    Probe(("batch invariance",), engine.ask_batch_invariance),
+    Probe(("refusal of unknown fields",), engine.ask_fields),
+    Probe(("priorities",), engine.ask_priorities),
 )
 """What is asked of a server that draws, given token ids."""
 LEAST_CONTEXT = 16
@@ -143,7 +143,7 @@ class _Examiner:
         draw = await self._draws()
         if draw is not None:
             return await (self._other(read) if draw.ids is None else self._generating(read))
-        pooling = await doctor_pooling.find_pooling(self._subject)
+        pooling = await scoring.find_pooling(self._subject)
         return await (self._other(read) if pooling is None else self._pooling(read, pooling))
 
     async def _read_question(self) -> list[Finding]:
@@ -184,13 +184,13 @@ class _Examiner:
             capabilities=capabilities_of(f"vllm/{self._served.model}", self._served.context, findings),
         )
 
-    async def _pooling(self, read: list[Finding], pooling: doctor_pooling.Pooling) -> Examination:
+    async def _pooling(self, read: list[Finding], pooling: scoring.Pooling) -> Examination:
         asks = {
-            ("context",): doctor_pooling.ask_pooling_context,
-            (pooling.kind,): doctor_pooling.ask_positions,
-            ("probabilities",): doctor_pooling.ask_probabilities,
-            ("independent scores",): doctor_pooling.ask_independence,
-            ("prefix cache",): doctor_pooling.ask_pooling_cache,
+            ("context",): scoring.ask_pooling_context,
+            (pooling.kind,): scoring.ask_positions,
+            ("probabilities",): scoring.ask_probabilities,
+            ("independent scores",): scoring.ask_independence,
+            ("prefix cache",): scoring.ask_pooling_cache,
         }
         probes = [Probe(names, partial(ask, pooling=pooling)) for names, ask in asks.items()]
         findings = [*read, *await self._all(probes)]
