@@ -82,6 +82,27 @@ async def test_each_attempt_of_a_verifier_is_charged() -> None:
     assert outcome.usage.verifier_calls == len(verifier.seen)
 
 
+@pytest.mark.parametrize("began", [True, False])
+async def test_an_attempt_that_was_turned_away_is_not_charged(began: bool) -> None:
+    class Busy(ScriptedVerifier):
+        refused = 0
+
+        async def score(self, paths: Sequence[Path]) -> list[PathScore]:
+            if self.refused < 2:
+                self.refused += 1
+                raise TransientError("busy", began=began)
+            return await super().score(paths)
+
+    events, verifier = list[tts.Event](), Busy()
+    outcome = await tts.solve(
+        "?", strategy=tts.strategy("best_of_n", n=4), generator=ScriptedGenerator(tree_script()), verifier=verifier,
+        clock=FakeClock(), observers=[events.append],
+    )  # fmt: skip
+    told = sum(event.data["calls"] for event in events if event.kind == "verified")
+    assert outcome.usage.verifier_calls == told
+    assert (told > len(verifier.seen)) == began
+
+
 async def test_a_beam_in_a_split_draws_as_many_first_steps_as_outside() -> None:
     class Inside(tts.Strategy):
         name: ClassVar[str] = "inside"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from tts.aggregation import Aggregation, aggregate
 from tts.boundary import typed_errors
-from tts.errors import ScoreCountError, ScoreValueError, VerifierError
+from tts.errors import ScoreCountError, ScoreValueError, TransientError, VerifierError
 from tts.graph import Origin, Status, format_key
 from tts.protocols import Path, PathScore
 from tts.retry import call_with_retry
@@ -77,13 +77,18 @@ async def _ask(search: Search, verifier: Verifier, nodes: list[Node], whole: boo
 
     async def attempt() -> Sequence[PathScore]:
         replies: Sequence[PathScore] = ()
+        began = True
         try:
             with typed_errors(VerifierError, f"verifier {verifier.capabilities.name}"):
                 given = await verifier.score(paths)
             replies = check_replies(verifier.capabilities.name, given, len(paths))
             return replies
+        except TransientError as error:
+            began = error.began
+            raise
         finally:
-            _charge(search, verifier, keys, sum(reply.tokens for reply in replies))
+            if began:
+                _charge(search, verifier, keys, sum(reply.tokens for reply in replies))
 
     replies = await call_with_retry(attempt, run.retry, run.clock, random, lambda _: not search.ledger.overdrawn())
     for node, path, reply in zip(nodes, paths, replies, strict=True):
