@@ -11,7 +11,7 @@ import pytest
 import tts
 from tests.freely import freely
 from tts.answers import MathAnswerReader
-from tts.errors import TransientError
+from tts.errors import ParameterError, TransientError
 from tts.fakes import GENERATES, FakeClock, ScriptedGenerator, letters, tree_script
 from tts.outcome import Ended
 from tts.protocols import Needs, Strategy
@@ -71,6 +71,14 @@ async def test_a_request_that_may_have_begun_is_charged_and_its_tokens_bounded()
     assert broken.usage.unobserved == fine.usage.samples * SAMPLING.max_tokens  # type: ignore[operator]
     assert broken.usage.generated == fine.usage.generated
     assert broken.answer == fine.answer
+
+
+async def test_a_request_that_was_refused_costs_nothing() -> None:
+    with pytest.raises(ParameterError, match="top_p") as raised:
+        await solve(Faulty(lambda call: ParameterError("top_p is refused")))
+    assert raised.value.outcome is not None
+    usage = raised.value.outcome.usage
+    assert (usage.samples, usage.generated, usage.unobserved) == (0, 0, 0)
 
 
 async def test_what_was_seen_of_a_request_that_says_it_had_not_begun_is_charged_all_the_same() -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from tts.affinity import caller
 from tts.batch import Group, GroupSink, is_empty, make_node
 from tts.boundary import typed_errors
-from tts.errors import BackendError, TransientError
+from tts.errors import BackendError, TransientError, UsageError
 from tts.graph import Key, Node, Origin, Status, format_key
 from tts.protocols import SEED_BLOCK, GenerationRequest
 from tts.retry import call_with_retry
@@ -59,7 +59,7 @@ class Sampler:
             await call_with_retry(
                 lambda: self._attempt(group), run.retry, run.clock, random, lambda error: self._may_retry(group, error)
             )
-        except TransientError as error:
+        except (TransientError, UsageError) as error:
             _forget_unless_begun(group, error)
             if not group.dropped:
                 raise
@@ -214,10 +214,12 @@ class Sampler:
         run.emit_node(node)
 
 
-def _forget_unless_begun(group: Group, error: TransientError) -> None:
-    """Let children of which nothing was seen count as not asked for, where the engine never heard of them."""
+def _forget_unless_begun(group: Group, error: TransientError | UsageError) -> None:
+    """Let children of which nothing was seen count as not asked for, where the engine never began them."""
+    if isinstance(error, TransientError) and error.began:
+        return
     for place, tokens in enumerate(group.observed):
-        if tokens == 0 and group.children[place] is None and not error.began:
+        if tokens == 0 and group.children[place] is None:
             group.observed[place] = None
 
 
