@@ -8,6 +8,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.from_thread
 
 from tts.affinity import caller
 from tts.backends.optional import need
@@ -170,10 +171,10 @@ class VLLMEngine:
     async def aclose(self) -> None:
         """Fail what is running, and end the engine with all that belongs to it; it cannot be started again."""
         self._closed = True
-        with anyio.CancelScope(shield=True):  # cut short, it would leave processes behind
+        with anyio.CancelScope(shield=True):
             driver = await anyio.to_thread.run_sync(self._let_go)
             if driver is not None:
-                await driver.aclose()
+                await _end(driver)
 
     def _running(self) -> Driver:
         if self._closed:
@@ -196,8 +197,12 @@ class VLLMEngine:
                 raise
             except Exception as error:  # whatever vLLM raises: it is told with what can be done
                 raise BackendError(self._why(error)) from error
+            try:
+                self._connected = self._describe(version, driver)
+            except BaseException:
+                anyio.from_thread.run(_end, driver)
+                raise
             self._driver = driver
-            self._connected = self._describe(version, driver)
 
     def _let_go(self) -> Driver | None:
         with self._starting:
@@ -271,6 +276,11 @@ class VLLMEngine:
             parts = f"prompt {len(request.prompt.token_ids)} + path {len(path)} + max_tokens {request.max_tokens}"
             raise ParameterError(f"{parts} is more than the {context} tokens that {self.name} holds")
         return prompt
+
+
+async def _end(driver: Driver) -> None:
+    with anyio.CancelScope(shield=True):  # cut short, it would leave processes behind
+        await driver.aclose()
 
 
 def check_version(version: str) -> str:
