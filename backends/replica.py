@@ -54,6 +54,7 @@ class Replica(Generic[B]):
         fault: Why it is down; None while it is up.
         since: When it went down, by `now`.
         due: When it is looked at again, by `now`.
+        faults: How many faults were counted against it so far, those of one moment once.
     """
 
     def __init__(self, name: str, backend: B, *, limit: int, watch: float, now: Callable[[], float]) -> None:
@@ -65,7 +66,7 @@ class Replica(Generic[B]):
         self._watch_every = watch
         self._now = now
         self._rests_until = self._asked = -math.inf
-        self._downs = self._faults = 0
+        self.faults = self._downs = self._in_a_row = 0
         self._endpoint: Any = getattr(backend, "endpoint", None)
         self._local: RunVar[_Local | None] = RunVar(f"tts.replica.{next(_replicas)}", None)
 
@@ -106,13 +107,15 @@ class Replica(Generic[B]):
     async def ask(self, call: Callable[[B], Awaitable[T]], *, is_work: bool = True) -> T:
         """Make a call, and give it up when the replica turns out to be down.
 
-        Its success ends a row of faults if it `is_work`: a server whose engine fails may still tokenise.
+        Its success ends a row of faults if it `is_work`: a server whose engine fails may still tokenise. It ends a rest
+        too if it began after the last fault: what ran before a server turned others away says nothing of that.
 
         Raises:
             TransientError: It was given up.
             Exception: Whatever the call raises.
         """
         results: list[T] = []
+        faults = self.faults
         async with Tasks() as tasks:
             tasks.start_soon(self._watch, tasks.cancel, self._unset_sign())
             results.append(await call(self.backend))
@@ -120,11 +123,17 @@ class Replica(Generic[B]):
         if not results:
             raise TransientError(f"{self.name} is down: {self.fault}")
         if is_work:
-            self._downs = self._faults = 0
+            self._succeed(faults)
         return results[0]
 
-    async def examine(self, fault: BackendError, agree: Callable[[B], None]) -> None:
-        """Find out what a fault says about the replica: that it is down, that it is busy, or nothing."""
+    async def examine(self, fault: BackendError, agree: Callable[[B], None], *, faults: int) -> None:
+        """Find out what a fault says about the replica: that it is down, that it is busy, or nothing.
+
+        Args:
+            fault: What a call raised.
+            agree: Raises BackendError if the backend does not serve what the others do.
+            faults: How many were counted when the call began. What ends many calls at once counts as one fault.
+        """
         if not self.up:
             return
         if isinstance(fault, EngineDeadError):
@@ -136,7 +145,7 @@ class Replica(Generic[B]):
         elif (death := await self._death()) is not None:
             self.leave(death if isinstance(death, EngineDeadError) else fault)
         else:
-            self._spare(fault)
+            self._spare(fault, faults)
 
     async def probe(self, agree: Callable[[B], None]) -> None:
         """Look whether it is back; it has to serve what the others do, whatever it was."""
@@ -163,13 +172,20 @@ class Replica(Generic[B]):
         final = self._endpoint is None and isinstance(fault, EngineDeadError)
         self.due = math.inf if final else self._now() + _backoff(self._downs)
 
-    def _spare(self, fault: TransientError) -> None:
-        self._faults += 1
+    def _succeed(self, faults: int) -> None:
+        self._downs = self._in_a_row = 0
+        if faults == self.faults:
+            self._rests_until = -math.inf
+
+    def _spare(self, fault: TransientError, faults: int) -> None:
+        is_new = faults == self.faults
+        self.faults += is_new
+        self._in_a_row += is_new
         busy = fault.delay is not None or not (fault.began or fault.at_once)
         if busy and self._endpoint is not None:
             seconds = fault.delay or FIRST
-        elif self._endpoint is None or self._faults > TOLERATED:
-            seconds = max(fault.delay or 0.0, _backoff(self._faults))
+        elif self._endpoint is None or self._in_a_row > TOLERATED:
+            seconds = max(fault.delay or 0.0, _backoff(self._in_a_row))
         else:
             return
         self._rests_until = max(self._rests_until, self._now() + seconds)

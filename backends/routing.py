@@ -144,12 +144,13 @@ class Pool(Generic[B]):
             async with replica.places(count):
                 if not replica.up:
                     continue  # it went down while this waited, and has seen nothing of it
+                faults = replica.faults
                 try:
                     return await self._beside_probes(partial(replica.ask, call, is_work=count > 0))
                 except BackendError as error:
                     fault = error
                 # Within its places, so that nobody is let in before it is known how things stand.
-                await replica.examine(fault, self._agree)
+                await replica.examine(fault, self._agree, faults=faults)
                 raise self._verdict(replica, fault)
 
     async def _choose(self, key: str, count: int) -> Replica[B]:
