@@ -10,7 +10,7 @@ from tts.backends.http import Endpoint, Timeouts
 from tts.backends.served import RemoteLanguage, ask_served, ask_version, check_fields
 from tts.backends.vllm_children import NEUTRAL, last_token, with_whole_text
 from tts.backends.vllm_wire import Reply, body_of
-from tts.errors import BackendError, ParameterError, ProblemError
+from tts.errors import BackendError, ParameterError, ProblemError, TransientError
 from tts.protocols import SEED_BLOCK, Capabilities
 from tts.types import Finish, Prompt
 
@@ -195,10 +195,14 @@ class VLLMServer:
         reply = Reply(self.endpoint.name, request, length)
 
         async def take(said: Any) -> None:
-            for index, completion in reply.take(said):
+            came = reply.take(said)
+            for index, _ in came:
                 sink.progress(index, len(reply.children[index].token_ids))
+            for index, completion in came:
                 if completion is not None:
-                    sink.finish(index, await self._whole(completion))
+                    await self._deliver(index, completion, reply.faults, sink)
+            if reply.hopeless:
+                reply.check()
 
         try:
             if request.cancellable:
@@ -208,8 +212,23 @@ class VLLMServer:
         finally:
             if reply.usage or any(child.token_ids for child in reply.children):
                 sink.prompt(cached=reply.cached(), computed=length - reply.cached())
+        reply.check()
         if not all(child.finished for child in reply.children):
             raise BackendError(f"{self.endpoint.name} answered without all of {request.count} children")
+
+    async def _deliver(self, index: int, completion: Completion, faults: list[BackendError], sink: Sink) -> None:
+        """Deliver a child, unless what its tokens say cannot be found out: then that is one of the faults."""
+        try:
+            whole = await self._whole(completion)
+        except TransientError as fault:
+            fault.began = True  # the look-up may not have; the child has
+            faults.append(fault)
+        except BackendError as fault:
+            faults.append(fault)
+        except ParameterError as refusal:  # something was drawn, so this must not pass for a request that was refused
+            faults.append(BackendError(f"tokens that were drawn cannot be read back: {refusal}"))
+        else:
+            sink.finish(index, whole)
 
     async def _whole(self, completion: Completion) -> Completion:
         """Give back what the engine cut from a text that ended within its last token.

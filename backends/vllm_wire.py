@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tts.backends.vllm_children import NEUTRAL, Child, completion_of
-from tts.errors import BackendError
+from tts.errors import BackendError, TransientError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -48,28 +49,58 @@ class Reply:
     Attributes:
         children: As far as they have come.
         usage: What the server counted, once it has said so.
+        faults: What is wrong with single children; the others are good all the same.
     """
 
     def __init__(self, server: str, request: GenerationRequest, prompt_tokens: int) -> None:
         self.children = [Child() for _ in range(request.count)]
         self.usage: dict[str, Any] = {}
+        self.faults: list[BackendError] = []
         self._server = server
         self._request = request
         self._prompt_tokens = prompt_tokens
 
-    def take(self, said: Any) -> Iterator[tuple[int, Completion | None]]:
-        """Yield for each choice its child's index, and the completion if it is complete with this.
+    def take(self, said: Any) -> list[tuple[int, Completion | None]]:
+        """Return for each choice its child's index, and the completion if it is complete with this.
+
+        What is wrong with a choice is added to `faults`, for others may be complete beside it.
 
         Raises:
-            BackendError: It is not what was asked for; the server does not know a field, or changed one.
+            BackendError: The server read another prompt, or this is no list of choices.
         """
-        try:
+        with self._form_of(said):
             if said.get("usage"):
                 self._check_prompt(said["usage"])
-            for choice in said["choices"]:
-                yield self._take(choice)
+            choices = list(said["choices"])
+        came = []
+        for choice in choices:
+            try:
+                with self._form_of(choice):
+                    came.append(self._take(choice))
+            except BackendError as fault:
+                self.faults.append(fault)
+        return came
+
+    @contextmanager
+    def _form_of(self, said: Any) -> Iterator[None]:
+        try:
+            yield
         except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as error:
             raise BackendError(f"{self._server}: a reply of another form ({error!r}): {str(said)[:200]}") from None
+
+    def check(self) -> None:
+        """Raise what was wrong with a child: what does not pass before what may.
+
+        Raises:
+            BackendError: Something was.
+        """
+        if self.faults:
+            raise min(self.faults, key=lambda fault: isinstance(fault, TransientError))
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether a fault is none that may pass."""
+        return not all(isinstance(fault, TransientError) for fault in self.faults)
 
     def cached(self) -> int:
         """Return how many tokens of the prompt the server had cached; 0 where it does not tell."""
@@ -102,7 +133,11 @@ class Reply:
             return index, None
         child.finished = True
         where, reason = f"{self._server}, child {index}", choice["finish_reason"]
-        return index, completion_of(where, self._request, child, reason, choice.get("stop_reason"))
+        try:
+            return index, completion_of(where, self._request, child, reason, choice.get("stop_reason"))
+        except BackendError as fault:
+            self.faults.append(fault)
+            return index, None
 
     def _take_logprobs(self, child: Child, told: dict[str, Any] | None, count: int) -> None:
         if not (self._request.logprobs or self._request.top_logprobs):

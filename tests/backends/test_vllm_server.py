@@ -193,6 +193,101 @@ async def test_what_came_before_a_stream_broke_is_known(server: FakeVLLM) -> Non
     await backend.aclose()
 
 
+def give_up_the_first(call: Call) -> Response | None:
+    """Say of one child in the first reply that it was aborted."""
+    if call.path != COMPLETIONS or call.number:
+        return None
+    said = cut_within_a_token(call)
+    assert said is not None
+    (said.chunks or [said.body])[0]["choices"][0].update(finish_reason="abort")
+    return said
+
+
+def look_up_nothing(status: int) -> Callable[[Call], Response | None]:
+    """Cut one child within its last token, and do not say what that token says, the first time."""
+
+    def misbehave(call: Call) -> Response | None:
+        if call.path == "/detokenize" and NOW in call.body["tokens"] and not asked:
+            asked.append(call)
+            return Response(status, {"error": "no"})
+        if call.path == COMPLETIONS and not call.number:
+            said = cut_within_a_token(call)
+            assert said is not None
+            for choice in (said.chunks or [said.body])[0]["choices"][1:]:
+                choice.update(text="one\n\n", token_ids=[*letters("one\n\n")])
+            return said
+        return cut_within_a_token(call) if call.path == "/detokenize" else None
+
+    asked: list[Call] = []
+    return misbehave
+
+
+ONE_BAD: dict[str, tuple[Callable[[], Callable[[Call], Response | None]], type[BackendError]]] = {
+    "aborted": (lambda: give_up_the_first, TransientError),
+    "not looked up now": (lambda: look_up_nothing(503), TransientError),
+    "never looked up": (lambda: look_up_nothing(400), BackendError),
+}
+
+
+@pytest.mark.parametrize("cancellable", [False, True])
+@pytest.mark.parametrize("what", ONE_BAD)
+async def test_what_is_wrong_with_a_child_takes_none_of_the_others_with_it(
+    server: FakeVLLM, what: str, cancellable: bool
+) -> None:
+    backend, received = VLLMServer(server.url), Received(4)
+    await backend.connect()
+    asked = request(await backend.encode(ASKED), count=4, cancellable=cancellable)
+    misbehaviour, kind = ONE_BAD[what]
+    server.misbehave = misbehaviour()
+    with pytest.raises(BackendError) as raised:
+        await backend.generate(asked, received)
+    await backend.aclose()
+    assert type(raised.value) is kind
+    assert getattr(raised.value, "began", True), "the children were drawn, whatever became of the look-up"
+    assert sorted(received.completions) == [1, 2, 3]
+    assert received.seen[0] == 4, "what came of the bad one is known"
+
+
+async def test_a_child_that_goes_on_in_a_stream_outlives_one_that_was_given_up(server: FakeVLLM) -> None:
+    def misbehave(call: Call) -> Response | None:
+        if call.path != COMPLETIONS:
+            return None
+        said = server.answer(call)
+        assert said.chunks is not None
+        said.chunks[0]["choices"][0].update(finish_reason="abort")
+        said.chunks = [each for each in said.chunks if each is said.chunks[0] or not of_child(each, 0)]
+        return said
+
+    def of_child(event: Any, index: int) -> bool:
+        return any(choice["index"] == index for choice in event["choices"])
+
+    backend, received = VLLMServer(server.url), Received(3)
+    await backend.connect()
+    asked = request(await backend.encode(ASKED), count=3, cancellable=True)
+    server.misbehave = misbehave
+    with pytest.raises(TransientError, match="child 0: the server gave it up"):
+        await backend.generate(asked, received)
+    await backend.aclose()
+    assert sorted(received.completions) == [1, 2]
+
+
+async def test_only_the_child_that_was_lost_is_drawn_and_paid_again(server: FakeVLLM) -> None:
+    def abort_one(call: Call) -> Response | None:
+        if call.path != COMPLETIONS or call.number:
+            return None
+        said = server.answer(call)
+        said.body["choices"][1].update(finish_reason="abort")
+        return said
+
+    server.misbehave = abort_one
+    generator = VLLMServer(server.url, priorities=False)
+    outcome = await tts.solve("hi", strategy="self_consistency", generator=generator, retry=QUICK)
+    drawn = [call.body["n"] for call in server.calls if call.path == COMPLETIONS]
+    assert drawn == [drawn[0], 1]
+    assert outcome.usage.generated == server.generated
+    assert outcome.usage.failed > 0
+
+
 @pytest.mark.parametrize("path", ["/version", "/v1/models", "/tokenize", "/detokenize", COMPLETIONS])
 async def test_a_fault_that_passes_is_tried_again_wherever_it_comes(server: FakeVLLM, path: str) -> None:
     server.misbehave = lambda call: Response(reset=True) if call.path == path and call.number < 2 else None

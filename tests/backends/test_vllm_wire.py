@@ -97,6 +97,7 @@ def read(asked: GenerationRequest, *said: Any) -> dict[int, Completion]:
             if completion is not None:
                 assert index not in found
                 found[index] = completion
+        taken.check()
     return found
 
 
@@ -128,11 +129,11 @@ def test_log_probabilities_are_the_greatest_first_as_many_as_asked_for() -> None
 def test_what_the_server_had_cached() -> None:
     taken = Reply("host:1", request(), 3)
     assert taken.cached() == 0
-    list(taken.take(reply(choice("a\n\n"))))
+    taken.take(reply(choice("a\n\n")))
     assert taken.cached() == 2
-    list(Reply("host:1", request(), 3).take(reply(choice("a\n\n"), cached=None)))
+    Reply("host:1", request(), 3).take(reply(choice("a\n\n"), cached=None))
     many = Reply("host:1", request(count=2), 3)
-    list(many.take(reply(choice("a\n\n"), choice("a\n\n", index=1), prompt_tokens=6, cached=6)))
+    many.take(reply(choice("a\n\n"), choice("a\n\n", index=1), prompt_tokens=6, cached=6))
     assert many.cached() == 3, "a prompt is counted once a request"
 
 
