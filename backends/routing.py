@@ -142,8 +142,8 @@ class Pool(Generic[B]):
         while True:
             replica = await self._choose(key, count)
             async with replica.places(count):
-                if not replica.up:
-                    continue  # it went down while this waited, and has seen nothing of it
+                if self._is_avoided(replica):
+                    continue  # it went down or turned others away while this waited, and has seen nothing of it
                 faults = replica.faults
                 try:
                     return await self._beside_probes(partial(replica.ask, call, is_work=count > 0))
@@ -164,6 +164,10 @@ class Pool(Generic[B]):
             return next((replica for replica in there if replica.admission.has_room(count)), there[0])
         return there[0]
 
+    def _is_avoided(self, replica: Replica[B]) -> bool:
+        """Whether it is down, or rests while another need not."""
+        return not (replica.up and (replica.ready or not any(other.ready for other in self._replicas.values())))
+
     async def _beside_probes(self, call: Callable[[], Awaitable[T]]) -> T:
         due = [replica for replica in self._replicas.values() if replica.is_due]
         if not due:
@@ -182,9 +186,9 @@ class Pool(Generic[B]):
 
     def _verdict(self, replica: Replica[B], fault: BackendError) -> BackendError:
         """Return what the caller is told of a fault."""
-        others = [other for other in self._replicas.values() if other is not replica and other.up]
-        if replica.ready or (replica.up and not any(other.ready for other in others)):
+        if not self._is_avoided(replica):
             return fault
+        others = [other for other in self._replicas.values() if other is not replica and other.up]
         if not others:
             return self._all_down(fault)
         began = fault.began if isinstance(fault, TransientError) else True

@@ -16,8 +16,6 @@ from tts.errors import TransientError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from tests.backends.replicas import Fleet
-
 
 async def faults_of(call: Callable[[], Awaitable[object]], times: int, then: Callable[[], None]) -> int:
     """Make a call so many times at once, let something happen, and count those that failed for a fault that passes."""
@@ -38,7 +36,7 @@ async def faults_of(call: Callable[[], Awaitable[object]], times: int, then: Cal
     return failed
 
 
-def breaking(made: Fleet, gate: Gate, fault: TransientError) -> Callable[[int, int], Awaitable[None]]:
+def breaking(gate: Gate, fault: TransientError) -> Callable[[int, int], Awaitable[None]]:
     """Return a schedule that waits at a gate and fails there."""
 
     async def given(seed: int, tokens: int) -> None:
@@ -50,7 +48,7 @@ def breaking(made: Fleet, gate: Gate, fault: TransientError) -> Callable[[int, i
 
 async def test_what_resets_many_calls_at_once_is_one_fault() -> None:
     made, gate = await fleet(), Gate()
-    made.home.given = breaking(made, gate, TransientError("the connection was reset"))
+    made.home.given = breaking(gate, TransientError("the connection was reset"))
     assert await faults_of(partial(draw, made.pool, "hot"), 10, gate.opened.set) == 10
     assert made.calls() == [10, 0, 0]
     # Two more, one after the other, make three in a row; only then others are preferred.
@@ -117,3 +115,30 @@ async def test_a_success_that_began_before_the_server_turned_others_away_ends_no
     made.home.fault = None
     await draw(made.pool, "hot")
     assert made.calls() == [1, 1, 0]
+
+
+async def test_what_waits_for_a_place_goes_elsewhere_when_the_replica_turns_another_away() -> None:
+    made, gate = await fleet(2, limit=1, spill=9.0), Gate()
+    made.home.given = breaking(gate, TransientError("503", delay=30.0, began=False))
+    assert await faults_of(partial(draw, made.pool, "hot"), 6, gate.opened.set) == 1
+    assert made.calls() == [1, 5]
+
+
+async def test_what_waits_stays_when_every_replica_turns_others_away() -> None:
+    made, gate = await fleet(2, limit=1, spill=9.0), Gate()
+    for server in made.servers:
+        server.given = breaking(gate, TransientError("503", delay=30.0, began=False))
+    assert await faults_of(partial(draw, made.pool, "hot"), 6, gate.opened.set) == 6
+    assert made.calls() == [1, 5]  # they left the first for the second, which has no better to leave it for
+
+
+async def test_no_call_is_made_at_a_replica_that_went_down_while_it_waited_for_a_place() -> None:
+    made, gate = await fleet(1, limit=1), Gate()
+    made.home.given = breaking(gate, TransientError("cannot connect", began=False))
+
+    def leave() -> None:
+        made.home.endpoint.state = "gone"
+        gate.opened.set()
+
+    assert await faults_of(partial(draw, made.pool, "hot"), 3, leave) == 3
+    assert made.calls() == [1]
