@@ -44,9 +44,10 @@ class _Local:
 class Replica(Generic[B]):
     """An engine among others.
 
-    One that has an `endpoint` can be asked whether it lives; one that has a method `reconnect` is asked anew what it
-    serves when it comes back. It is down when its engine is dead or it does not answer, and only then; what may be the
-    request's fault or a busy hour makes it rest, which means that others are preferred.
+    One that has an `endpoint` can be asked whether it lives; if that has a `last_heard`, which changes with whatever comes
+    from the server, one whose tokens flow is not given up. One that has a method `reconnect` is asked anew what it serves
+    when it comes back. It is down when its engine is dead or it does not answer, and only then; what may be the request's
+    fault or a busy hour makes it rest, which means that others are preferred.
 
     Attributes:
         name: What tells it from others in every run, such as its URL.
@@ -195,8 +196,9 @@ class Replica(Generic[B]):
         if self._endpoint is None:
             return None
         self._asked = self._now()
+        heard = self._heard
         try:
-            if await self._endpoint.alive():
+            if await self._endpoint.alive() or self._heard != heard:
                 return None
         except EngineDeadError as dead:
             return dead
@@ -216,14 +218,20 @@ class Replica(Generic[B]):
 
     async def _watch(self, give_up: Callable[[], None], left: anyio.Event) -> None:
         while self.up and not left.is_set():
+            heard = self._heard
             with anyio.move_on_after(self._watch_every):
                 await left.wait()
             # One of those that wait for the replica asks for all.
-            if self.up and self._now() - self._asked > self._watch_every / 2:
+            if self.up and self._heard == heard and self._now() - self._asked > self._watch_every / 2:
                 death = await self._death()
                 if death is not None:
                     self.leave(death)
         give_up()
+
+    @property
+    def _heard(self) -> Any:
+        """What changes when something comes from it, in this event loop; None if that cannot be known."""
+        return getattr(self._endpoint, "last_heard", None)
 
     def _here(self) -> _Local:
         local = self._local.get()

@@ -32,7 +32,7 @@ SPILL = 1.5
 """A queue is deep when it holds half as much again as runs: waiting costs the time of a generation then, and another
 replica computes the prefix anew in a small part of that."""
 WATCH = 10.0
-"""Seconds between two questions to a replica with requests in flight whether it lives."""
+"""Seconds of silence after which a replica with requests in flight is asked whether it lives."""
 
 
 def rendezvous(key: str, names: Iterable[str]) -> list[str]:
@@ -71,8 +71,8 @@ class Pool(Generic[B]):
                 which their problems began. More in one request than that go alone.
             spill: How many times the limit a replica's queue may hold, with what runs, while another has room; at
                 least 1.
-            watch: Seconds between two questions to a server with requests in flight whether it lives; one that hangs is
-                left after at most one and a half times that and its connect timeout.
+            watch: Seconds of silence after which a server with requests in flight is asked whether it lives; one that
+                hangs is left after at most twice that and its connect timeout.
             now: Seconds of a clock that does not go back.
 
         Raises:

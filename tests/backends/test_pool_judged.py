@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
-from tests.backends.replicas import Classifier, Gate, draw, fleet, settle
+from tests.backends.replicas import Classifier, Gate, Health, draw, fleet, settle
 from tts.affinity import on_behalf_of
 from tts.backends.pool import ScorerPool
 from tts.errors import TransientError
@@ -142,3 +142,41 @@ async def test_no_call_is_made_at_a_replica_that_went_down_while_it_waited_for_a
 
     assert await faults_of(partial(draw, made.pool, "hot"), 3, leave) == 3
     assert made.calls() == [1]
+
+
+class Talking(Health):
+    """The endpoint of a server whose tokens flow, and whose process is too busy to say that it lives.
+
+    Attributes:
+        last_heard: Another whenever it is looked at; what is waited for at the gate comes with the sixth look.
+    """
+
+    def __init__(self, url: str, gate: Gate, *, pauses: bool) -> None:
+        super().__init__(url)
+        self.gate = gate
+        self.pauses = pauses
+        self.looks = 0
+
+    @property
+    def last_heard(self) -> float:
+        self.looks += 1
+        if self.looks == 6:
+            self.gate.opened.set()
+        return float(self.asked if self.pauses else self.looks)
+
+    async def alive(self) -> bool:
+        await super().alive()
+        return False
+
+
+@pytest.mark.parametrize("pauses", [False, True])
+async def test_one_whose_tokens_flow_is_not_left_however_long_it_takes_to_say_that_it_lives(pauses: bool) -> None:
+    made, gate = await fleet(watch=0.001), Gate()
+    made.home.given = gate
+    replica = made.pool._replicas[made.home.endpoint.url]
+    replica._endpoint = talking = Talking(made.home.endpoint.url, gate, pauses=pauses)
+    replica._now = anyio.current_time
+    await draw(made.pool, "hot")
+    assert made.pool.down == {}
+    # It is not even asked but after a silence, and what comes during the question answers it.
+    assert (talking.asked > 0) == pauses
