@@ -70,10 +70,11 @@ def make_client(connect: float, *, secure: bool) -> tuple[httpx.AsyncClient, tup
     try:
         asyncio.get_running_loop()
         from aiohttp import ClientError
-        from httpx_aiohttp import HttpxAiohttpClient
+
+        from tts.backends.http_aiohttp import Client
     except (RuntimeError, ImportError):
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=KEEP_ALIVE)
         return httpx.AsyncClient(timeout=timeout, limits=limits, verify=secure), faults
     # For aiohttp 0 means no limit; None would leave it at its own, 100.
     limits = httpx.Limits(max_connections=0, keepalive_expiry=KEEP_ALIVE)
-    return HttpxAiohttpClient(timeout=timeout, limits=limits, verify=secure), (*faults, ClientError)
+    return Client(timeout=timeout, limits=limits, verify=secure), (*faults, ClientError)

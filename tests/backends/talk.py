@@ -24,7 +24,7 @@ TRANSPORTS = ("asyncio", "asyncio with httpx's own transport", "trio")
 def chosen(transport: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """Let endpoints use a transport; return its event loop."""
     if "own" in transport:
-        monkeypatch.setitem(sys.modules, "httpx_aiohttp", None)
+        monkeypatch.setitem(sys.modules, "tts.backends.http_aiohttp", None)
     return transport.split()[0]
 
 

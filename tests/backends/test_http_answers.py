@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -81,6 +82,29 @@ async def test_a_connection_that_breaks_before_an_answer(streamed: bool, how: st
 async def test_an_answer_that_breaks_off(streamed: bool, answer: Callable[[Wire, Asked], None]) -> None:
     with RawServer(answer) as server, pytest.raises(TransientError, match=r"broke|cut before its end") as raised:
         await ask(server.url, streamed=streamed)
+    assert raised.value.began
+
+
+async def test_a_stream_that_is_no_http_any_more_after_its_first_event() -> None:
+    read = threading.Event()
+
+    def answer(wire: Wire, asked: Asked) -> None:
+        if asked.path == PATH:
+            wire.say(CHUNKED)
+            assert read.wait(20)
+            wire.say(b"zz\r\n\r\n")
+            wire.wait_until_left()
+        else:
+            wire.say(said(b"{}"))
+
+    async def take(event: Any) -> None:
+        read.set()
+
+    with RawServer(answer) as server:
+        endpoint = Endpoint(server.url, timeouts={"between": 2})
+        with pytest.raises(TransientError, match=r"the connection broke") as raised:
+            await endpoint.stream(PATH, {}, take)
+        await endpoint.aclose()
     assert raised.value.began
 
 
