@@ -44,10 +44,10 @@ class _Local:
 class Replica(Generic[B]):
     """An engine among others.
 
-    One that has an `endpoint` can be asked whether it lives; if that has a `last_heard`, which changes with whatever comes
-    from the server, one whose tokens flow is not given up. One that has a method `reconnect` is asked anew what it serves
-    when it comes back. It is down when its engine is dead or it does not answer, and only then; what may be the request's
-    fault or a busy hour makes it rest, which means that others are preferred.
+    One that has an `endpoint` can be asked whether it lives; if that has a `last_heard`, which changes with whatever
+    comes from the server, one whose tokens flow is not given up. One that has a method `reconnect` is asked anew what
+    it serves when it comes back. It is down when its engine is dead or it does not answer, and only then; what may be
+    the request's fault or a busy hour makes it rest, which means that others are preferred.
 
     Attributes:
         name: What tells it from others in every run, such as its URL.
