@@ -20,15 +20,17 @@ def bare_url(url: str) -> tuple[str, str]:
     Raises:
         ParameterError: It is none.
     """
-    parts = urlsplit(url)
-    login, _, place = parts.netloc.rpartition("@")
     try:
-        port = parts.port
+        parts = urlsplit(url)
+        # A password with a slash that is not written as %2F would be taken for a part of the path.
+        is_one = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        is_one = is_one and "@" not in "".join(parts[2:])
     except ValueError:
-        port = 0
-    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
-        shown = urlunsplit(parts._replace(netloc=place))
+        is_one = False
+    if not is_one:
+        shown = url.rpartition("@")[2]
         raise ParameterError(f"{shown!r} is no URL of a server: expected one such as http://localhost:8000")
+    login, _, place = parts.netloc.rpartition("@")
     bare = urlunsplit(parts._replace(netloc=place))
     return bare.rstrip("/").removesuffix("/v1").rstrip("/"), unquote(login)
 
