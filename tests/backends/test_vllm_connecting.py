@@ -79,7 +79,9 @@ async def test_one_of_several_models(server: FakeVLLM) -> None:
     await backend.aclose()
 
 
-@pytest.mark.parametrize("version", ["0.20.0", "0.20.0rc1", "1.0", "0.32.1.dev3+gabc", "0.0.dev"])
+@pytest.mark.parametrize(
+    "version", ["0.20.0", "0.20.0rc1", "1.0", "0.32.1.dev3+gabc", "0.0.dev", "dev", "0.1.dev15000+g12"]
+)
 async def test_versions_that_will_do(version: str) -> None:
     with FakeVLLM(version=version) as server:
         backend = VLLMServer(server.url)
@@ -95,7 +97,19 @@ async def test_a_server_that_does_not_know_a_field_would_ignore_it(server: FakeV
     await backend.aclose()
 
 
-@pytest.mark.parametrize("document", [None, [], {"paths": {}}, {"paths": {COMPLETIONS: {"post": 3}}}, "text"])
+def described(schema: Any) -> Any:
+    content = {"application/json": {"schema": schema}}
+    return {"paths": {COMPLETIONS: {"post": {"requestBody": {"content": content}}}}, "a": {"anyOf": [{"$ref": "#/a"}]}}
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        None, [], {"paths": {}}, {"paths": []}, {"paths": {COMPLETIONS: {"post": 3}}}, "text",
+        described(True), described({"anyOf": None}), described({"anyOf": [True]}), described({"$ref": 1}),
+        described({"$ref": "#/a"}),
+    ],
+)  # fmt: skip
 async def test_a_server_that_does_not_tell_its_fields_is_taken_at_its_word(server: FakeVLLM, document: Any) -> None:
     server.misbehave = instead("/openapi.json", document)
     backend = VLLMServer(server.url)
