@@ -13,6 +13,7 @@ from anyio.lowlevel import RunVar
 
 from tts.admission import Admission
 from tts.affinity import caller
+from tts.boundary import typed_errors
 from tts.errors import BackendError, EngineDeadError, TransientError, TTSError
 from tts.groups import Tasks
 from tts.protocols import connect
@@ -148,12 +149,27 @@ class Replica(Generic[B]):
         else:
             self._spare(fault, faults)
 
-    async def probe(self, agree: Callable[[B], None]) -> None:
-        """Look whether it is back; it has to serve what the others do, whatever it was."""
+    async def probe(self, agree: Callable[[B], None], patience: anyio.CancelScope) -> None:
+        """Look whether it is back; it has to serve what the others do, whatever it was.
+
+        Whatever goes wrong is its fault; nothing is raised.
+
+        Args:
+            agree: Raises BackendError if the backend does not serve what the others do.
+            patience: Its deadline ends the look, if that comes before `PROBE`, and counts as no answer.
+        """
         self.due = self._now() + FIRST + PROBE  # nobody else looks meanwhile
-        wrong: TTSError | None = TransientError(f"{self.name} does not answer within {PROBE:g} s")
-        with anyio.move_on_after(PROBE):
-            wrong = await self._what_is_wrong(agree)
+        began = anyio.current_time()
+        patience.deadline = min(patience.deadline, began + PROBE)
+        wrong: TTSError | None = None
+        try:
+            with patience:
+                wrong = await self._what_is_wrong(agree)
+        except anyio.get_cancelled_exc_class():  # who looked left, which says nothing of the replica
+            self.due = self._now() + FIRST
+            raise
+        if patience.cancelled_caught:
+            wrong = TransientError(f"{self.name} does not answer within {anyio.current_time() - began:.2g} s")
         if wrong is None:
             self.fault = None
         else:
@@ -198,10 +214,13 @@ class Replica(Generic[B]):
         self._asked = self._now()
         heard = self._heard
         try:
-            if await self._endpoint.alive() or self._heard != heard:
-                return None
+            with typed_errors(BackendError, f"{self.name}, asked whether it lives,"):
+                if await self._endpoint.alive() or self._heard != heard:
+                    return None
         except EngineDeadError as dead:
             return dead
+        except TTSError as wrong:
+            return TransientError(str(wrong))
         return TransientError(f"{self.name} does not answer")
 
     async def _what_is_wrong(self, agree: Callable[[B], None]) -> TTSError | None:
@@ -210,8 +229,9 @@ class Replica(Generic[B]):
             return death
         ask = getattr(self.backend, "reconnect", None)
         try:
-            await (connect(self.backend) if ask is None else ask())
-            agree(self.backend)
+            with typed_errors(BackendError, f"{self.name}, asked what it serves,"):
+                await (connect(self.backend) if ask is None else ask())
+                agree(self.backend)
         except TTSError as wrong:
             return wrong
         return None

@@ -6,7 +6,6 @@ import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import fields, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import anyio
@@ -33,6 +32,10 @@ SPILL = 1.5
 replica computes the prefix anew in a small part of that."""
 WATCH = 10.0
 """Seconds of silence after which a replica with requests in flight is asked whether it lives."""
+GRACE = 0.5
+"""Seconds by which a look at a replica may outlast the call beside which it is made.
+
+Without any, one that is back would not be found beside calls that are shorter than the look."""
 
 
 def rendezvous(key: str, names: Iterable[str]) -> list[str]:
@@ -133,12 +136,25 @@ class Pool(Generic[B]):
                 stack.push_async_callback(replica.backend.aclose)
 
     async def _call(self, key: str, count: int, call: Callable[[B], Awaitable[T]]) -> T:
-        """Make a call of so many sequences on the replica that is to have it.
+        """Make a call of so many sequences on the replica that is to have it, and look beside it who is back.
 
         Raises:
             TransientError: The fault may pass, or another replica is there, which then `at_once` says.
             BackendError: Anything else.
         """
+        due = [replica for replica in self._replicas.values() if replica.is_due]
+        if not due or not any(replica.up for replica in self._replicas.values()):
+            return await self._make(key, count, call)
+        looks = [anyio.CancelScope() for _ in due]
+        async with Tasks() as tasks:
+            for replica, look in zip(due, looks, strict=True):
+                tasks.start_soon(replica.probe, self._agree, look)
+            result = await self._make(key, count, call)
+            for look in looks:
+                look.deadline = min(look.deadline, anyio.current_time() + GRACE)
+        return result
+
+    async def _make(self, key: str, count: int, call: Callable[[B], Awaitable[T]]) -> T:
         while True:
             replica = await self._choose(key, count)
             async with replica.places(count):
@@ -146,7 +162,7 @@ class Pool(Generic[B]):
                     continue  # it went down or turned others away while this waited, and has seen nothing of it
                 faults = replica.faults
                 try:
-                    return await self._beside_probes(partial(replica.ask, call, is_work=count > 0))
+                    return await replica.ask(call, is_work=count > 0)
                 except BackendError as error:
                     fault = error
                 # Within its places, so that nobody is let in before it is known how things stand.
@@ -168,21 +184,11 @@ class Pool(Generic[B]):
         """Whether it is down, or rests while another need not."""
         return not (replica.up and (replica.ready or not any(other.ready for other in self._replicas.values())))
 
-    async def _beside_probes(self, call: Callable[[], Awaitable[T]]) -> T:
-        due = [replica for replica in self._replicas.values() if replica.is_due]
-        if not due:
-            return await call()
-        async with Tasks() as tasks:
-            for replica in due:
-                tasks.start_soon(replica.probe, self._agree)
-            result = await call()
-        return result
-
     async def _probe_all(self) -> None:
         async with anyio.create_task_group() as tasks:
             for replica in self._replicas.values():
                 if replica.is_due:
-                    tasks.start_soon(replica.probe, self._agree)
+                    tasks.start_soon(replica.probe, self._agree, anyio.CancelScope())
 
     def _verdict(self, replica: Replica[B], fault: BackendError) -> BackendError:
         """Return what the caller is told of a fault."""
