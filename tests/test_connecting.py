@@ -5,21 +5,27 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+import anyio
+import anyio.lowlevel
 import pytest
 
 import tts
+from tests.freely import freely
 from tts import registry
 from tts.checks import check_generator
 from tts.cli.main import main
 from tts.errors import BackendError, ProblemError, TransientError
 from tts.fakes import FakeClock, ScriptedGenerator, ScriptedVerifier, tree_script
+from tts.graph import Status
 from tts.outcome import Ended
 from tts.retry import Retry
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from tts.graph import Node
     from tts.protocols import Capabilities, VerifierCapabilities
+    from tts.search import Search
     from tts.types import Message, Prompt
 
 
@@ -138,8 +144,108 @@ async def test_reading_a_problem_is_not_waited_for_beyond_the_deadline() -> None
     generator, clock = Unread(*[TransientError("busy", delay=60.0)] * 9), FakeClock()
     with pytest.raises(TransientError, match="busy") as raised:
         await tts.solve("no", generator=generator, clock=clock, budget="100s")
-    assert clock.sleeps == [60.0]
+    assert clock.now() == 60.0
     assert raised.value.__notes__ == ["tried 2 times, and there is no time to wait 60 s for another"]
+
+
+class Hung(ScriptedGenerator):
+    """Never answers what it is told not to."""
+
+    def __init__(self, *verbs: str) -> None:
+        super().__init__(tree_script())
+        self.verbs = verbs
+        self.left = list[str]()
+
+    async def encode(self, messages: Sequence[Message]) -> Prompt:
+        await self._hang("encode")
+        return await super().encode(messages)
+
+    async def tokenize(self, text: str) -> Sequence[int]:
+        await self._hang("tokenize")
+        return await super().tokenize(text)
+
+    async def _hang(self, verb: str) -> None:
+        if verb in self.verbs:
+            try:
+                await anyio.sleep_forever()
+            finally:
+                self.left.append(verb)
+
+
+async def test_an_engine_that_does_not_read_the_problem_is_left_at_the_deadline() -> None:
+    generator, clock = Hung("encode"), FakeClock()
+    outcome = await tts.solve("?", generator=generator, clock=clock, budget="5s")
+    assert (outcome.ended, outcome.limit, outcome.error) == (Ended.BUDGET, "seconds", None)
+    assert outcome.usage == tts.Usage(seconds=5.0)
+    assert (clock.now(), generator.left) == (5.0, ["encode"])
+
+
+async def test_a_problem_that_waits_for_a_place_does_not_wait_beyond_its_deadline() -> None:
+    generator, clock = Hung("encode"), FakeClock()
+    async with tts.solve_many(
+        ["a", "b", "c"], generator=generator, clock=clock, budget="5s", concurrency=1
+    ) as outcomes:
+        found = [(outcome.ended, outcome.usage.seconds) async for outcome in outcomes]
+    assert found == [(Ended.BUDGET, 5.0)] * 3
+
+
+async def test_text_that_the_engine_does_not_read_is_left_at_the_deadline() -> None:
+    async def body(s: Search) -> list[Node]:
+        drawn = await s.expand(s.root, 2, whole=True)
+        hint = await s.transform(drawn[0], "Wait.")
+        again = await s.transform(drawn[0], "Wait.")
+        assert [(node.status, node.text) for node in (hint, again)] == [(Status.CANCELLED, "")] * 2
+        return [*drawn, *await s.expand(hint)]
+
+    generator, clock = Hung("tokenize"), FakeClock()
+    outcome = await tts.solve("?", strategy=freely(body), generator=generator, clock=clock, budget="5s")
+    assert (outcome.ended, outcome.limit, outcome.error) == (Ended.BUDGET, "seconds", None)
+    assert outcome.answer is not None
+    assert clock.now() == 5.0
+    assert generator.left == ["tokenize"] * 2
+
+
+async def test_thinking_whose_end_the_engine_does_not_read_is_left_at_the_deadline() -> None:
+    generator, clock = Hung("tokenize"), FakeClock()
+    generator.script = lambda path, seed: "<think>" + "x" * 90
+    sampling = tts.Sampling(max_tokens=120, step_tokens=60, thinking_tokens=20)
+    outcome = await tts.solve("?", generator=generator, clock=clock, budget="5s", sampling=sampling)
+    assert (outcome.ended, outcome.limit, outcome.error) == (Ended.BUDGET, "seconds", None)
+    assert clock.now() == 5.0
+    assert outcome.usage.generated == generator.sampled > 0
+    assert set(generator.left) == {"tokenize"}
+
+
+async def test_reading_problems_and_texts_takes_places_as_drawing_does() -> None:
+    class Crowded(ScriptedGenerator):
+        now = 0
+
+        async def _take(self) -> None:
+            self.now += 1
+            most.append(self.now)
+            await anyio.lowlevel.checkpoint()
+            self.now -= 1
+
+        async def encode(self, messages: Sequence[Message]) -> Prompt:
+            await self._take()
+            return await super().encode(messages)
+
+        async def tokenize(self, text: str) -> Sequence[int]:
+            await self._take()
+            return await super().tokenize(text)
+
+    async def body(s: Search) -> list[Node]:
+        await s.transform(s.root, "Wait.")
+        return await s.expand(s.root, whole=True)
+
+    most = list[int]()
+    generator = Crowded(tree_script())
+    questions = [f"{number}?" for number in range(12)]
+    async with tts.solve_many(questions, generator=generator, strategy=freely(body), concurrency=2) as outcomes:
+        ended = [outcome.ended async for outcome in outcomes]
+    assert ended == [Ended.DONE] * 12
+    assert len(most) == 24
+    assert max(most) == 2
 
 
 @pytest.mark.parametrize("fault", [BackendError("gone"), TransientError("gone"), ProblemError("gone")])

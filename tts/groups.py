@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from typing import Any, TypeVarTuple
 
     from tts.budget import Ledger
+    from tts.protocols import Clock
     from tts.run import Run
 
     Arguments = TypeVarTuple("Arguments")
@@ -45,18 +46,18 @@ class Tasks:
         self._group.cancel_scope.cancel()
 
 
-class Block(Tasks):
-    """Tasks that live as long as the block: leaving it cancels them, and so does the run's deadline, quietly."""
+class Timed(Tasks):
+    """Tasks that live as long as the block: leaving it cancels them, and so does a moment of the clock, quietly."""
 
-    def __init__(self, run: Run, ledger: Ledger) -> None:
+    def __init__(self, clock: Clock, deadline: float | None) -> None:
         super().__init__()
-        self._run = run
-        self._ledger = ledger
+        self._clock = clock
+        self._deadline = deadline
 
     async def __aenter__(self) -> Self:
         await super().__aenter__()
-        if self._run.deadline is not None:
-            self.start_soon(self._close, self._run.deadline)
+        if self._deadline is not None:
+            self.start_soon(self._close, self._deadline)
         return self
 
     async def __aexit__(
@@ -66,9 +67,20 @@ class Block(Tasks):
         return await super().__aexit__(kind, error, trace)
 
     async def _close(self, deadline: float) -> None:
-        await self._run.clock.sleep(max(0.0, deadline - self._run.clock.now()))
-        self._ledger.exhausted = "seconds"
+        await self._clock.sleep(max(0.0, deadline - self._clock.now()))
         self.cancel()
+
+
+class Block(Timed):
+    """Tasks of a search, which its deadline closes; its ledger says so then."""
+
+    def __init__(self, run: Run, ledger: Ledger) -> None:
+        super().__init__(run.clock, run.deadline)
+        self._ledger = ledger
+
+    async def _close(self, deadline: float) -> None:
+        await super()._close(deadline)
+        self._ledger.exhausted = "seconds"
 
 
 def unwrap(group: BaseExceptionGroup[BaseException]) -> BaseException:

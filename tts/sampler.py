@@ -179,6 +179,8 @@ class Sampler:
         text = closing(self._run, after.parent)
         if text:
             after.parent = await self._search.transform(after.parent, text)
+            if after.parent.status is Status.CANCELLED:
+                return
         elif not step:
             after.parent.path_steps -= 1  # the step goes on in the next node, which counts it
             after.parent.steps -= 1

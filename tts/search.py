@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 import anyio
 
 from tts import seeds
+from tts.affinity import caller
 from tts.aggregation import Aggregation
 from tts.arrivals import Arrivals, Nodes, Order, Wanted, wanted_children
 from tts.batch import Group
@@ -152,25 +153,35 @@ class Search:
         return scored
 
     async def transform(self, node: Node, text: str) -> Node:
-        """Return a child of `node` that says `text`: a hint, a revision, "Wait". Nothing is sampled."""
-        child = Node(self.run.graph, node, self.draws(node, 1), text, Origin.GIVEN)
+        """Return a child of `node` that says `text`: a hint, a revision, "Wait". Nothing is sampled.
+
+        Where the deadline comes before the generator has read the text, the child is cancelled and says nothing.
+        """
+        place = self.draws(node, 1)
         ids = await self._tokenize(text)
+        child = Node(self.run.graph, node, place, "" if ids is None else text, Origin.GIVEN)
         child.token_ids = _packed(ids) if ids else None
-        child.path_tokens += len(ids)
-        child.steps = len(split_steps(text, self.sampling.delimiters))
+        child.path_tokens += len(ids or ())
+        child.steps = len(split_steps(child.text, self.sampling.delimiters))
         child.path_steps += child.steps
-        child.status = Status.TRUNCATED if child.path_tokens >= self.run.caps.path else Status.OPEN
+        full = child.path_tokens >= self.run.caps.path
+        child.status = Status.CANCELLED if ids is None else Status.TRUNCATED if full else Status.OPEN
         self.run.graph.append(child)
         self.run.emit_node(child)
         return child
 
-    async def _tokenize(self, text: str) -> Sequence[int]:
-        run = self.run
+    async def _tokenize(self, text: str) -> Sequence[int] | None:
+        run, ids = self.run, None
         random = seeds.generator(run.seed, "tokenize", text)
+
+        async def attempt() -> Sequence[int]:
+            async with run.limiter.places(order=caller().order):
+                return await run.generator.tokenize(text)
+
         with typed_errors(BackendError, f"generator {run.generator.capabilities.name}"):
-            return await call_with_retry(
-                lambda: run.generator.tokenize(text), run.retry, run.clock, random, deadline=run.deadline
-            )
+            async with Block(run, self.ledger):
+                ids = await call_with_retry(attempt, run.retry, run.clock, random, deadline=run.deadline)
+        return ids
 
     async def split(self, n: int, body: Callable[[Search], Awaitable[T]]) -> list[T]:
         """Run `body` on `n` sub-searches side by side, each with an equal share of what the budget has left.

@@ -14,6 +14,7 @@ import anyio
 from tts import registry
 from tts.__about__ import __version__
 from tts.admission import Admission
+from tts.affinity import caller
 from tts.answers import MathAnswerReader
 from tts.boundary import typed_errors
 from tts.budget import Budget
@@ -250,13 +251,14 @@ async def render(setup: Setup, problem: Problem, deadline: float | None = None) 
     messages = problem.messages
     if system and messages[0].role != "system":
         messages = (Message(role="system", content=system), *messages)
+
+    async def attempt() -> Prompt:
+        async with setup.limiter.places(order=caller().order):
+            return await setup.generator.encode(messages)
+
     with typed_errors(BackendError, f"generator {setup.generator.capabilities.name}"):
         return await call_with_retry(
-            lambda: setup.generator.encode(messages),
-            setup.retry,
-            setup.clock,
-            random_of("encode", setup.seed),
-            deadline=deadline,
+            attempt, setup.retry, setup.clock, random_of("encode", setup.seed), deadline=deadline
         )
 
 

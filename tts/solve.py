@@ -9,6 +9,7 @@ from tts.boundary import typed_errors
 from tts.budget import Ledger
 from tts.errors import StrategyError, TTSError
 from tts.graph import SearchGraph, ThinkingSplitter, format_key
+from tts.groups import Timed
 from tts.outcome import Ended, Outcome, candidates_of, fallback_answer, measure, support_of
 from tts.run import Run, resolve_caps
 from tts.runtime import run_sync
@@ -17,11 +18,12 @@ from tts.seeds import derive
 from tts.selection import Answer
 from tts.setup import ProblemLike, Setup, SolveOptions, as_problem, fingerprint, prepare, reader_for, render
 from tts.trace import header
+from tts.types import Usage
 
 if TYPE_CHECKING:
     from typing import Unpack
 
-    from tts.types import Problem
+    from tts.types import Problem, Prompt
 
 
 def problem_seed(seed: int, problem: Problem) -> int:
@@ -50,7 +52,11 @@ async def _solve(setup: Setup, problem: Problem) -> tuple[Outcome, TTSError | No
     started = setup.clock.now()
     seconds = setup.budget.seconds
     deadline = None if seconds is None else started + seconds
-    prompt = await render(setup, problem, deadline)
+    prompt: Prompt | None = None
+    async with Timed(setup.clock, deadline):
+        prompt = await render(setup, problem, deadline)
+    if prompt is None:
+        return _unread(setup, problem, setup.clock.now() - started), None
     caps = resolve_caps(setup.sampling, setup.generator.capabilities, prompt)
     sampling = setup.sampling
     split = ThinkingSplitter(sampling.thinking_open, sampling.thinking_close)
@@ -65,6 +71,14 @@ async def _solve(setup: Setup, problem: Problem) -> tuple[Outcome, TTSError | No
         retry=setup.retry, observers=observers,
     )  # fmt: skip
     return await _search(setup, Search(run, run.graph.root, Ledger(setup.budget)))
+
+
+def _unread(setup: Setup, problem: Problem, seconds: float) -> Outcome:
+    """Return the outcome of a problem whose time was up before the generator had read it."""
+    return Outcome(
+        problem=problem.id, strategy=setup.strategy.name, parameters=setup.strategy.model_dump(mode="json"),
+        seed=setup.seed, answer=None, text="", usage=Usage(seconds=seconds), ended=Ended.BUDGET, limit="seconds",
+    )  # fmt: skip
 
 
 def _wants_logprobs(setup: Setup) -> bool:
