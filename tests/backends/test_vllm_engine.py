@@ -196,21 +196,6 @@ async def test_without_vllm_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) 
         await engine.connect()
 
 
-async def test_an_engine_that_cannot_be_described_is_ended_and_does_not_pass_for_connected(
-    vllm: Install, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Tokenizer, "chat_template", None)
-    engine = VLLMEngine("here/model", single_process=True)
-    for _ in range(2):
-        with pytest.raises(ParameterError, match="no chat template: give one as template="):
-            await engine.connect()
-        assert vllm.engines[-1].shut
-    assert len(vllm.engines) == 2
-    await engine.aclose()
-    async with started(template="{{ messages }}") as other:
-        assert other.capabilities.context == 64
-
-
 def test_no_model_is_refused() -> None:
     with pytest.raises(ParameterError, match="vllm-engine:MODEL"):
         registry.generator("vllm-engine")
