@@ -13,7 +13,6 @@ from anyio.lowlevel import RunVar
 
 from tts.admission import Admission
 from tts.affinity import caller
-from tts.boundary import typed_errors
 from tts.errors import BackendError, EngineDeadError, TransientError, TTSError
 from tts.groups import Tasks
 from tts.protocols import connect
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 
 B = TypeVar("B")
 T = TypeVar("T")
+E = TypeVar("E", bound=BackendError)
 
 PROBE = 5.0
 """Seconds within which a replica that was left has to show that it is back."""
@@ -214,13 +214,12 @@ class Replica(Generic[B]):
         self._asked = self._now()
         heard = self._heard
         try:
-            with typed_errors(BackendError, f"{self.name}, asked whether it lives,"):
-                if await self._endpoint.alive() or self._heard != heard:
-                    return None
+            if await self._endpoint.alive() or self._heard != heard:
+                return None
         except EngineDeadError as dead:
             return dead
-        except TTSError as wrong:
-            return TransientError(str(wrong))
+        except Exception as error:  # whatever it is, the calls in flight are not to blame for it
+            return _caused(error, TransientError(f"{self.name}, asked whether it lives, {_failed(error)}"))
         return TransientError(f"{self.name} does not answer")
 
     async def _what_is_wrong(self, agree: Callable[[B], None]) -> TTSError | None:
@@ -229,11 +228,12 @@ class Replica(Generic[B]):
             return death
         ask = getattr(self.backend, "reconnect", None)
         try:
-            with typed_errors(BackendError, f"{self.name}, asked what it serves,"):
-                await (connect(self.backend) if ask is None else ask())
-                agree(self.backend)
+            await (connect(self.backend) if ask is None else ask())
+            agree(self.backend)
         except TTSError as wrong:
             return wrong
+        except Exception as error:  # as in `_death`: whatever it is
+            return _caused(error, BackendError(f"{self.name}, asked what it serves, {_failed(error)}"))
         return None
 
     async def _watch(self, give_up: Callable[[], None], left: anyio.Event) -> None:
@@ -265,6 +265,15 @@ class Replica(Generic[B]):
         if self.up and local.left.is_set():
             local.left = anyio.Event()
         return local.left
+
+
+def _failed(error: Exception) -> str:
+    return f"failed: {type(error).__name__}: {error}"
+
+
+def _caused(error: Exception, wrong: E) -> E:
+    wrong.__cause__ = error
+    return wrong
 
 
 def _backoff(failures: int) -> float:
