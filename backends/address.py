@@ -35,6 +35,20 @@ def bare_url(url: str) -> tuple[str, str]:
     return bare.rstrip("/").removesuffix("/v1").rstrip("/"), unquote(login)
 
 
+def check_headers(headers: Mapping[str, str]) -> None:
+    """Refuse what cannot be sent; what fails later would show the value.
+
+    Raises:
+        ParameterError: Names the header, and not what it holds.
+    """
+    for name, value in headers.items():
+        if not (value.isascii() and value.isprintable()):
+            raise ParameterError(
+                f"the header {name!r} holds a control character, or one that is not ASCII: look at where it comes from"
+                " (the environment variable with the key, or headers=)"
+            )
+
+
 def secrets_in(headers: Mapping[str, str], login: str) -> tuple[str, ...]:
     """Return what no error may show."""
     shown = [value.split()[-1] for name, value in headers.items() if name in SECRET and value.strip()]

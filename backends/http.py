@@ -19,10 +19,10 @@ from anyio.lowlevel import RunVar
 from pydantic import Field
 from pydantic_core import from_json, to_json
 
-from tts.backends.address import bare_url, secrets_in
+from tts.backends.address import bare_url, check_headers, secrets_in
 from tts.backends.events import Events
 from tts.backends.http_client import DRAIN, Body, chunks_of, close_at_end, make_client, run_out
-from tts.backends.http_errors import of_status, of_transport
+from tts.backends.http_errors import of_event, of_status, of_transport, without
 from tts.errors import EngineDeadError, TransientError
 from tts.groups import Tasks
 from tts.types import Frozen
@@ -84,21 +84,23 @@ class Endpoint:
         Args:
             url: Where it is, such as "http://localhost:8000"; a trailing /v1 is understood, and so are a user and a
                 password in it, which are never shown.
-            key: Name of the environment variable that holds the key; if it is not set, no key is sent.
+            key: Name of the environment variable that holds the key, which may have space around it; if it is not set,
+                no key is sent.
             headers: Sent with every request.
             timeouts: How long it may take.
 
         Raises:
-            ParameterError: The URL is none.
+            ParameterError: The URL is none, or a header holds what headers cannot hold.
         """
         self.url, login = bare_url(url)
         self.timeouts = Timeouts.model_validate(timeouts or {})
         self._headers = {"content-type": "application/json"}
         if login:
             self._headers["authorization"] = f"Basic {b64encode(login.encode()).decode()}"
-        if secret := os.environ.get(key, ""):
+        if secret := os.environ.get(key, "").strip():
             self._headers["authorization"] = f"Bearer {secret}"
         self._headers |= {name.lower(): value for name, value in (headers or {}).items()}
+        check_headers(self._headers)
         self._secrets = secrets_in(self._headers, login)
         self._session: RunVar[_Session | None] = RunVar(f"tts.http.{next(_endpoints)}", None)
 
@@ -249,10 +251,14 @@ class Endpoint:
     async def _events(
         self, chunks: AsyncIterator[bytes], path: str, take: Callable[[Any], Awaitable[None]], patience: _Patience
     ) -> None:
-        events = Events()
+        events, begun = Events(), False
         async for chunk in chunks:
             for data in events.feed(chunk):
-                await take(self._event(data, path))
+                event = self._decoded(data, path)
+                if isinstance(event, dict) and event.get("error"):
+                    raise of_event(self.name, path, event, begun=begun, secrets=self._secrets)
+                begun = True
+                await take(event)
                 patience.renew(self.timeouts.between, "no further token")
             if events.ended:
                 break
@@ -261,12 +267,6 @@ class Endpoint:
         # A connection whose answer is read to its end serves another request.
         with anyio.move_on_after(DRAIN):
             await run_out(chunks)
-
-    def _event(self, data: bytes, path: str) -> Any:
-        event = self._decoded(data, path)
-        if isinstance(event, dict) and event.get("error"):
-            raise of_status(self.name, path, 500, event, secrets=self._secrets)
-        return event
 
     def _decoded(self, content: bytes, path: str) -> Any:
         try:
@@ -287,7 +287,8 @@ class Endpoint:
         try:
             yield
         except faults as error:
-            raise of_transport(self.name, path, error) from error
+            clean = without(self._secrets, str(error)) == str(error)
+            raise of_transport(self.name, path, error, self._secrets) from (error if clean else None)
 
     @contextmanager
     def _limited(self, seconds: float, awaited: str) -> Iterator[_Patience]:

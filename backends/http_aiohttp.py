@@ -44,6 +44,10 @@ class _Response(ClientResponse):
     async def start(self, connection: Connection) -> ClientResponse:
         protocol = connection.protocol
         lost = protocol.closed if protocol is not None else None
+        if lost is not None:
+            # One connection serves many requests; asyncio complains where nobody looks at how it ended.
+            lost.remove_done_callback(_look)
+            lost.add_done_callback(_look)
         await super().start(connection)
         body = self.content
         if body.is_eof():
@@ -58,9 +62,6 @@ class _Response(ClientResponse):
 
         lost.add_done_callback(end)
         body.on_eof(finish)
-        # One connection serves many requests, and says nothing of how it ended unless somebody looks.
-        lost.remove_done_callback(_look)
-        lost.add_done_callback(_look)
         return self
 
 

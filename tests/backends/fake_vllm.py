@@ -123,7 +123,10 @@ class FakeVLLM:
         if any(token < 0 or token > 0x10FFFF for ids in (call.body or {}).get("input", ()) for token in ids):
             return refusal("Token id is out of vocabulary")
         said = known[call.path](call.body)
-        return said if isinstance(said, Response) else Response(body=said)
+        response = said if isinstance(said, Response) else Response(body=said)
+        if response.status != 200 and (call.body or {}).get("stream"):
+            return Response(chunks=[response.body])  # the head was sent before the engine was asked
+        return response
 
     def _openapi(self) -> Any:
         names = self.fields
@@ -263,7 +266,7 @@ class _Handler(BaseHTTPRequestHandler):
                 if response.cut is not None and sent + len(data) > response.cut:
                     self.wfile.write(data[: response.cut - sent])
                     return
-                fake.generated += sum(len(choice["token_ids"] or ()) for choice in event["choices"])
+                fake.generated += sum(len(choice["token_ids"] or ()) for choice in event.get("choices", ()))
                 self.wfile.write(data)
                 sent += len(data)
             if response.cut is None:

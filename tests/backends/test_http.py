@@ -12,7 +12,7 @@ import pytest
 from tests.backends.raw import Asked, RawServer, Wire, begin_stream, deaf, refusing, said
 from tests.backends.talk import DONE, PATH, TRANSPORTS, always, ask, both, chosen, hang
 from tts.backends.http import Endpoint
-from tts.backends.http_errors import of_status
+from tts.backends.http_errors import LONGEST_DELAY, of_status
 from tts.errors import BackendError, EngineDeadError, ParameterError, TransientError
 
 
@@ -141,7 +141,8 @@ REFUSALS = [
     ("429 Too Many Requests", "retry-after: 7\r\n", TransientError, 7.0, False),
     ("503 Service Unavailable", "retry-after: 1.5\r\n", TransientError, 1.5, False),
     ("503 Service Unavailable", "retry-after: soon\r\n", TransientError, None, False),
-    ("503 Service Unavailable", "retry-after: -3\r\n", TransientError, 0.0, False),
+    ("503 Service Unavailable", "retry-after: -3\r\n", TransientError, None, False),
+    ("429 Too Many Requests", "retry-after: 86400000\r\n", TransientError, LONGEST_DELAY, False),
     ("503 Service Unavailable", "retry-after: inf\r\n", TransientError, None, False),
     ("503 Service Unavailable", "retry-after: nan\r\n", TransientError, None, False),
     (
@@ -199,6 +200,31 @@ async def test_a_dead_engine_is_no_passing_fault(streamed: bool, body: bytes) ->
 )
 def test_whatever_is_said_with_a_refusal_is_a_message(body: Any) -> None:
     assert "status 400" in str(of_status("host", PATH, 400, body))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"upstream connect error or disconnect/reset before headers. reset reason: connection termination",
+        b"",
+        b'{"message": "failure to get a peer from the balancer"}',
+        b'{"error": "busy"}',
+        b"[]",
+    ],
+)
+async def test_a_gateway_that_is_not_available_may_have_passed_the_request_on(body: bytes) -> None:
+    reply = said(body, "503 Service Unavailable", "retry-after: 2\r\n")
+    with RawServer(always(reply)) as server, pytest.raises(TransientError) as raised:
+        await ask(server.url)
+    assert (raised.value.began, raised.value.delay) == (True, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(400, ParameterError), (404, BackendError), (429, TransientError), (503, EngineDeadError)]
+)
+def test_a_question_about_dead_engines_is_not_taken_for_one(status: int, kind: type[BackendError]) -> None:
+    body = {"error": {"message": "not valid: 'Why does EngineDeadError occur?'", "code": status}}
+    assert type(of_status("host", PATH, status, body)) is kind
 
 
 async def test_a_server_that_sends_on_elsewhere() -> None:

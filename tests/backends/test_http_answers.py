@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import threading
 from typing import TYPE_CHECKING, Any
 
+import anyio
+import anyio.lowlevel
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +17,7 @@ from tests.backends.raw import Asked, RawServer, Wire, begin_stream, said
 from tests.backends.talk import DONE, PATH, TRANSPORTS, always, ask, both, chosen
 from tts.backends.events import Events
 from tts.backends.http import Endpoint
-from tts.errors import BackendError, EngineDeadError, TransientError
+from tts.errors import BackendError, EngineDeadError, ParameterError, TransientError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,6 +66,9 @@ async def test_a_connection_that_breaks_before_an_answer(streamed: bool, how: st
     assert raised.value.began
     assert raised.value.at_once
     assert server.paths() == [PATH]
+    del raised
+    gc.collect()
+    await anyio.lowlevel.checkpoint()  # asyncio complains here of errors that nobody has looked at
 
 
 @pytest.mark.parametrize(
@@ -122,16 +128,29 @@ async def test_an_event_that_is_no_json() -> None:
 
 
 @pytest.mark.parametrize(
-    ("event", "kind"),
+    ("error", "kind", "status"),
     [
-        ({"error": {"message": "out of memory"}}, TransientError),
-        ({"error": {"message": "EngineCore encountered an issue."}}, EngineDeadError),
+        ({"message": "out of memory"}, TransientError, 500),
+        ("out of memory", TransientError, 500),
+        ({"message": "out of memory", "code": "400"}, TransientError, 500),
+        ({"message": "out of memory", "code": True}, TransientError, 500),
+        ({"message": "out of memory", "code": 1}, TransientError, 500),
+        ({"message": "EngineCore encountered an issue."}, EngineDeadError, 500),
+        ({"message": "priority scheduling is not enabled", "code": 400}, ParameterError, 400),
+        ({"message": "no such model", "code": 404}, BackendError, 404),
+        ({"message": "overloaded", "code": 503}, TransientError, 503),
     ],
 )
-async def test_an_error_within_a_stream(event: object, kind: type[BackendError]) -> None:
-    data = begin_stream() + b'data: {"a": 1}\n\ndata: ' + json.dumps(event).encode() + b"\n\n" + DONE
-    with RawServer(lambda wire, asked: wire.say(data)) as server, pytest.raises(kind):
+@pytest.mark.parametrize("begun", [False, True])
+async def test_an_error_within_a_stream(error: object, kind: type[BackendError], status: int, begun: bool) -> None:
+    data = begin_stream() + begun * b'data: {"a": 1}\n\n'
+    data += b"data: " + json.dumps({"error": error}).encode() + b"\n\n" + DONE
+    refused = pytest.raises(kind, match=f"status {status}")
+    with RawServer(lambda wire, asked: wire.say(data)) as server, refused as raised:
         await ask(server.url, streamed=True)
+    assert type(raised.value) is kind
+    if isinstance(raised.value, TransientError):
+        assert raised.value.began == (begun or status == 500), "what has said something has begun"
 
 
 async def test_a_reader_of_events_that_fails_ends_the_stream() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import threading
+import traceback
 from typing import Any
 
 import anyio
@@ -39,6 +40,38 @@ async def test_a_key_goes_out_and_never_shows(monkeypatch: pytest.MonkeyPatch) -
         await endpoint.aclose()
     assert server.asked[0].headers["authorization"] == f"Bearer {KEY}"
     assert KEY not in f"{raised.value!r} {endpoint!r} {endpoint.name} {endpoint.url}"
+
+
+async def test_space_around_a_key_is_no_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_KEY", f" {KEY}\r\n")
+    with RawServer(always(said(b"{}"))) as server:
+        endpoint = Endpoint(server.url, key="MY_KEY")
+        await endpoint.post(PATH, {})
+        await endpoint.aclose()
+    assert server.asked[0].headers["authorization"] == f"Bearer {KEY}"
+
+
+@pytest.mark.parametrize("mark", ["\n", "\t", "\x1b", "\x7f", "ü"])
+def test_what_headers_cannot_hold_is_refused_and_does_not_show(mark: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for headers in ({}, {"X-Api-Key": f"{KEY}{mark}{KEY}"}):
+        monkeypatch.setenv("TTS_API_KEY", KEY if headers else f"{KEY}{mark}{KEY}")
+        with pytest.raises(ParameterError, match=r"the header '(authorization|x-api-key)' holds") as raised:
+            Endpoint("http://host", headers=headers)
+        assert KEY not in str(raised.value)
+
+
+@both
+async def test_a_key_does_not_show_in_what_a_transport_says(streamed: bool) -> None:
+    with RawServer(always(f"HTTP/1.1 200 OK\r\ncontent-length: {KEY}\r\n\r\n".encode())) as server:
+        endpoint = Endpoint(server.url, headers={"Authorization": f"Bearer {KEY}"})
+
+        async def take(event: Any) -> None:
+            """Nothing comes."""
+
+        with pytest.raises(TransientError, match=r"the connection broke") as raised:
+            await (endpoint.stream(PATH, {}, take) if streamed else endpoint.post(PATH, {}))
+        await endpoint.aclose()
+    assert KEY not in "".join(traceback.format_exception(raised.value))
 
 
 async def test_a_key_among_the_headers_takes_the_place_of_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ import pytest
 import tts
 from tests.backends.fake_vllm import MODEL, FakeVLLM, Response, refusal
 from tests.backends.vllm_talk import ASKED, draw, instead
+from tts.affinity import on_behalf_of
 from tts.backends.language import Language
 from tts.backends.vllm_server import COMPLETIONS, FIELDS, VLLMServer
 from tts.errors import BackendError, ParameterError, ProblemError, TransientError
@@ -129,6 +130,15 @@ async def test_every_field_that_is_sent_was_asked_about(server: FakeVLLM) -> Non
     )
     (call,) = [call for call in server.calls if call.path == COMPLETIONS]
     assert set(call.body) <= set(FIELDS)
+
+
+async def test_priorities_that_a_streamed_request_is_refused_for_are_left_out(server: FakeVLLM) -> None:
+    backend = VLLMServer(server.url)
+    with on_behalf_of("a"), on_behalf_of("b"):
+        received = await draw(backend, cancellable=True)
+    assert len(received.completions) == 2
+    bodies = [call.body for call in server.calls if call.path == COMPLETIONS]
+    assert [("priority" in body, body["stream"]) for body in bodies] == [(True, True), (False, True)]
 
 
 async def test_a_template_given_is_applied_here(server: FakeVLLM) -> None:
