@@ -7,11 +7,12 @@ import threading
 from collections import OrderedDict
 from copy import copy
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import anyio
-from anyio.lowlevel import RunVar, checkpoint
+from anyio.lowlevel import checkpoint
 
+from tts.backends.per_loop import PerLoop
 from tts.errors import ParameterError, TTSError, VerifierError
 from tts.groups import Tasks
 
@@ -22,7 +23,6 @@ Item = TypeVar("Item")
 Reply = TypeVar("Reply")
 REFUSALS = (ParameterError, VerifierError)
 """What one item of a list can be to blame for."""
-_coalescers = itertools.count()
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +145,9 @@ class _Line(Generic[Item, Reply]):
                 asker.news.set()
 
 
+_lines = PerLoop[_Line[Any, Any]]("tts.coalesce")
+
+
 class Coalescer(Generic[Item, Reply]):
     """Asks each thing once, in lists: what is known or under way is not asked again.
 
@@ -170,7 +173,6 @@ class Coalescer(Generic[Item, Reply]):
         self._key = key
         self.sizes = sizes
         self._memory = _Memory[Reply](sizes.remembered)
-        self._lines: RunVar[_Line[Item, Reply]] = RunVar(f"tts.coalesce.{next(_coalescers)}")
 
     async def ask(self, items: Sequence[Item]) -> list[Reply]:
         """Return the reply to each item, in order.
@@ -189,10 +191,10 @@ class Coalescer(Generic[Item, Reply]):
         return [found[key] for key in keys]
 
     async def _fetch(self, items: Mapping[Hashable, Item]) -> dict[Hashable, Reply]:
-        line = self._lines.get(None)
+        line: _Line[Item, Reply] | None = _lines.get(self)
         if line is None:
-            line = _Line[Item, Reply](self.sizes)
-            self._lines.set(line)
+            line = _Line(self.sizes)
+            _lines.set(self, line)
         asker = line.join(items)
         try:
             # Those who ask in the same turn of the event loop go together.

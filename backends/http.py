@@ -6,7 +6,7 @@ are in flight; under trio, and without the extra, httpx's own is used.
 
 from __future__ import annotations
 
-import itertools
+import math
 import os
 from base64 import b64encode
 from contextlib import contextmanager
@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 import anyio
-from anyio.lowlevel import RunVar
 from pydantic import Field
 from pydantic_core import from_json, to_json
 
@@ -23,6 +22,7 @@ from tts.backends.address import bare_url, check_headers, secrets_in
 from tts.backends.events import Events
 from tts.backends.http_client import DRAIN, Body, chunks_of, close_at_end, make_client, run_out
 from tts.backends.http_errors import of_event, of_status, of_transport, without
+from tts.backends.per_loop import PerLoop
 from tts.errors import EngineDeadError, TransientError
 from tts.groups import Tasks
 from tts.types import Frozen
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     import httpx
 
 T = TypeVar("T")
-_endpoints = itertools.count()
 
 
 class Timeouts(Frozen):
@@ -45,11 +44,18 @@ class Timeouts(Frozen):
     total: float = Field(default=3600.0, gt=0, description="for a whole answer")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Session:
     client: httpx.AsyncClient
     faults: tuple[type[Exception], ...]
     guard: AsyncGenerator[None, None]
+    heard: float = -math.inf
+
+    def hear(self) -> None:
+        self.heard = anyio.current_time()
+
+
+_sessions = PerLoop[_Session]("tts.http")
 
 
 @dataclass(slots=True)
@@ -102,13 +108,21 @@ class Endpoint:
         self._headers |= {name.lower(): value for name, value in (headers or {}).items()}
         check_headers(self._headers)
         self._secrets = secrets_in(self._headers, login)
-        self._session: RunVar[_Session | None] = RunVar(f"tts.http.{next(_endpoints)}", None)
 
     @property
     def name(self) -> str:
         """Host and port, as results may show them."""
         parts = urlsplit(self.url)
         return f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname)
+
+    @property
+    def last_heard(self) -> float:
+        """When something last came from it in this event loop, by `anyio.current_time()`; -inf if nothing has.
+
+        Anything counts: the head of an answer, a piece of a stream, what it says to `alive`.
+        """
+        session = _sessions.get(self)
+        return -math.inf if session is None else session.heard
 
     async def get(self, path: str) -> Any:
         """Return the JSON at a path.
@@ -125,7 +139,8 @@ class Endpoint:
     async def post(self, path: str, body: Mapping[str, Any], *, headers: Mapping[str, str] | None = None) -> Any:
         """Send JSON and return the JSON of the answer.
 
-        While the answer is awaited, a server that has been silent for `Timeouts.between` is asked whether it lives.
+        While the answer is awaited, a server of which nothing has been heard for `Timeouts.between`, on any connection,
+        is asked whether it lives; one that says so is waited for up to `Timeouts.total`.
 
         Raises:
             ParameterError: The server refuses the request for what it says.
@@ -161,12 +176,13 @@ class Endpoint:
             EngineDeadError: It answers that its engine is dead.
         """
         await self.open()
-        client, faults = self._opened().client, self._opened().faults
+        session = self._opened()
         try:
             with anyio.fail_after(self.timeouts.connect):
-                response = await client.get(self.url + "/health", headers=self._headers)
-        except faults:  # a TimeoutError is one of them, as an OSError
+                response = await session.client.get(self.url + "/health", headers=self._headers)
+        except session.faults:  # a TimeoutError is one of them, as an OSError
             return False
+        session.hear()
         # vLLM says no more than that; what stands before it, and is overloaded, says why.
         if response.status_code in (500, 503) and not response.content:
             raise EngineDeadError(f"{self.name}: the server runs, but its engine is dead (/health says so): restart it")
@@ -174,21 +190,20 @@ class Endpoint:
 
     async def aclose(self) -> None:
         """Close the connections of this event loop; another request opens new ones."""
-        session = self._session.get()
-        self._session.set(None)
+        session = _sessions.pop(self)
         if session is not None:
             await session.guard.aclose()
 
     async def open(self) -> None:
         """Make the connections of this event loop, so that they are closed with it."""
-        if self._session.get() is None:
+        if _sessions.get(self) is None:
             client, faults = make_client(self.timeouts.connect, secure=self.url.startswith("https:"))
             guard = close_at_end(client)
             await anext(guard)
-            self._session.set(_Session(client, faults, guard))
+            _sessions.set(self, _Session(client, faults, guard))
 
     def _opened(self) -> _Session:
-        session = self._session.get()
+        session = _sessions.get(self)
         assert session is not None
         return session
 
@@ -200,8 +215,10 @@ class Endpoint:
         self, method: str, path: str, body: Mapping[str, Any] | None, headers: Mapping[str, str] | None
     ) -> bytes:
         request = await self._request(method, path, body, headers)
+        session = self._opened()
         with self._faults(path):
-            response = await self._opened().client.send(request)
+            response = await session.client.send(request)
+        session.hear()
         if not response.is_success:
             self._refuse(response, path)
         return response.content
@@ -214,13 +231,15 @@ class Endpoint:
         headers: Mapping[str, str] | None,
     ) -> None:
         request = await self._request("POST", path, body, headers)
+        session = self._opened()
         with self._faults(path), self._limited(self.timeouts.first, "no first token") as patience:
-            response = await self._opened().client.send(request, stream=True)
-            async with chunks_of(response, self._opened().faults) as chunks:
+            response = await session.client.send(request, stream=True)
+            session.hear()
+            async with chunks_of(response, session.faults) as chunks:
                 if not response.is_success:
                     await response.aread()
                     self._refuse(response, path)
-                await self._events(chunks, path, take, patience)
+                await self._events(chunks, path, take, patience, session)
 
     async def _request(
         self, method: str, path: str, body: Mapping[str, Any] | None, headers: Mapping[str, str] | None
@@ -241,18 +260,26 @@ class Endpoint:
         return result
 
     async def _watch(self) -> None:
+        begun, between = anyio.current_time(), self.timeouts.between
         while True:
-            await anyio.sleep(self.timeouts.between)
-            if not await self.alive():
-                raise TransientError(
-                    f"{self.name}: silent for {self.timeouts.between:g} s, and does not answer /health"
-                )
+            last = max(begun, self.last_heard)
+            await anyio.sleep_until(last + between)
+            if max(begun, self.last_heard) > last:
+                continue
+            if not await self.alive() and self.last_heard <= last:
+                raise TransientError(f"{self.name}: silent for {between:g} s, and does not answer /health")
 
     async def _events(
-        self, chunks: AsyncIterator[bytes], path: str, take: Callable[[Any], Awaitable[None]], patience: _Patience
+        self,
+        chunks: AsyncIterator[bytes],
+        path: str,
+        take: Callable[[Any], Awaitable[None]],
+        patience: _Patience,
+        session: _Session,
     ) -> None:
         events, begun = Events(), False
         async for chunk in chunks:
+            session.hear()
             for data in events.feed(chunk):
                 event = self._decoded(data, path)
                 if isinstance(event, dict) and event.get("error"):

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import threading
+import time
 import traceback
+import weakref
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 from pydantic import ValidationError
 
-from tests.backends.raw import Asked, RawServer, Wire, refusing, said
-from tests.backends.talk import PATH, TRANSPORTS, always, ask, both, chosen, hang
+from tests.backends.raw import Asked, RawServer, Wire, begin_stream, refusing, said
+from tests.backends.talk import DONE, PATH, TRANSPORTS, always, ask, both, chosen, hang
 from tts.backends.address import bare_url
 from tts.backends.http import Endpoint, Timeouts
 from tts.errors import BackendError, ParameterError, TransientError
@@ -183,6 +187,63 @@ def test_one_endpoint_serves_event_loops_one_after_another_and_at_once(anyio_bac
         assert server.wait_for(lambda: server.left == 4)
     assert len(server.asked) == 8
     assert server.connections == 4
+
+
+async def test_a_server_that_sends_is_not_given_up_for_what_it_does_not_say_of_its_health() -> None:
+    asked_for_life = threading.Event()
+
+    def answer(wire: Wire, asked: Asked) -> None:
+        if asked.path == "/health":
+            asked_for_life.set()
+            wire.wait_until_left()
+            return
+        wire.say(begin_stream())
+        while not asked_for_life.wait(0.01) or server.left == 0:
+            wire.say(b": still here\n\n" if asked_for_life.is_set() else b"")
+        wire.say(DONE)
+
+    with RawServer(answer) as server:
+        assert await ask(server.url, streamed=True, between=0.3, connect=0.2) == []
+
+
+async def test_a_server_that_sends_is_not_asked_for_its_health() -> None:
+    def answer(wire: Wire, asked: Asked) -> None:
+        wire.say(begin_stream())
+        for _ in range(60):
+            wire.say(b": still here\n\n")
+            time.sleep(0.02)
+        wire.say(DONE)
+
+    with RawServer(answer) as server:
+        assert await ask(server.url, streamed=True, between=1) == []
+    assert server.paths() == [PATH]
+
+
+async def test_when_something_was_last_heard_is_known() -> None:
+    with RawServer(always(said(b"{}"))) as server:
+        endpoint = Endpoint(server.url)
+        assert endpoint.last_heard == -math.inf
+        for ask_it in (lambda: endpoint.post(PATH, {}), endpoint.alive):
+            before = anyio.current_time()
+            await ask_it()
+            assert before <= endpoint.last_heard <= anyio.current_time()
+        await endpoint.aclose()
+    assert endpoint.last_heard == -math.inf
+
+
+async def test_endpoints_leave_nothing_in_the_event_loop() -> None:
+    with RawServer(always(said(b"{}"))) as server:
+        left = []
+        for _ in range(3):
+            endpoint = Endpoint(server.url)
+            await endpoint.post(PATH, {})
+            await endpoint.aclose()
+            left.append(len(anyio.lowlevel._run_vars[anyio.lowlevel.current_token().native_token]))
+            forgotten = weakref.ref(endpoint)
+            del endpoint
+            gc.collect()
+            assert forgotten() is None
+    assert left[0] == left[-1]
 
 
 async def test_what_was_closed_opens_again() -> None:
