@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 import anyio
+from anyio.lowlevel import RunVar
 from pydantic import Field
 from pydantic_core import from_json, to_json
 
@@ -56,6 +57,8 @@ class _Session:
 
 
 _sessions = PerLoop[_Session]("tts.http")
+_open: RunVar[set[Any]] = RunVar("tts.http.open")
+"""Guards of sessions that nobody has closed: they live as long as the loop, which then closes them."""
 
 
 @dataclass(slots=True)
@@ -192,6 +195,7 @@ class Endpoint:
         """Close the connections of this event loop; another request opens new ones."""
         session = _sessions.pop(self)
         if session is not None:
+            _open.set(_open.get(set()) - {session.guard})
             await session.guard.aclose()
 
     async def open(self) -> None:
@@ -201,6 +205,7 @@ class Endpoint:
             guard = close_at_end(client)
             await anext(guard)
             _sessions.set(self, _Session(client, faults, guard))
+            _open.set(_open.get(set()) | {guard})
 
     def _opened(self) -> _Session:
         session = _sessions.get(self)

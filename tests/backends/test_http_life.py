@@ -231,6 +231,13 @@ async def test_when_something_was_last_heard_is_known() -> None:
     assert endpoint.last_heard == -math.inf
 
 
+async def test_an_endpoint_that_is_forgotten_is_closed_with_its_loop() -> None:
+    with RawServer(always(said(b"{}"))) as server:
+        await Endpoint(server.url).post(PATH, {})
+        gc.collect()  # trio complains here of what nobody closed
+        await anyio.lowlevel.checkpoint()
+
+
 async def test_endpoints_leave_nothing_in_the_event_loop() -> None:
     with RawServer(always(said(b"{}"))) as server:
         left = []
