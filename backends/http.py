@@ -106,6 +106,7 @@ class Endpoint:
         self._headers = {"content-type": "application/json"}
         if login:
             self._headers["authorization"] = f"Basic {b64encode(login.encode()).decode()}"
+        self._key = key
         if secret := os.environ.get(key, "").strip():
             self._headers["authorization"] = f"Bearer {secret}"
         self._headers |= {name.lower(): value for name, value in (headers or {}).items()}
@@ -311,7 +312,7 @@ class Endpoint:
             said = from_json(response.content)
         except ValueError:
             said = response.content.decode(errors="replace")[:500]
-        raise of_status(self.name, path, response.status_code, said, response.headers, self._secrets)
+        raise of_status(self.name, path, response.status_code, said, response.headers, self._secrets, self._key)
 
     @contextmanager
     def _faults(self, path: str) -> Iterator[None]:

@@ -50,6 +50,7 @@ def of_status(
     said: Any,
     headers: Mapping[str, str] | None = None,
     secrets: Iterable[str] = (),
+    key: str = "the variable that `key` names",
 ) -> TTSError:
     """Return the error that a status and what was said with it stand for; none of the secrets shows in it."""
     message, headers = without(secrets, _message(said)), headers or {}
@@ -61,7 +62,7 @@ def of_status(
     if status in BROKE_OFF or (status >= 500 and status != 501):  # 501: it cannot, and never will
         return TransientError(f"{where}: {message}", delay=_seconds(headers))
     if status in (401, 403):
-        return BackendError(f"{where}: {message}; set the environment variable that holds the key")
+        return BackendError(f"{where}: {message}; the key comes from the environment, from {key}")
     if status in (400, 413, 422):
         return ParameterError(f"{where}: {message}")
     if status < 400:

@@ -83,15 +83,24 @@ async def ask_version(endpoint: Endpoint, oldest: tuple[int, int]) -> str:
 
 
 async def check_fields(endpoint: Endpoint, path: str, fields: Iterable[str]) -> None:
-    """Refuse a server that does not know a field that will be sent: it would take it and do nothing.
+    """Refuse a server that lacks a path, or does not know a field that will be sent: it would take it and do nothing.
 
     What a server knows is in its OpenAPI document; one without such a document is taken at its word.
 
     Raises:
-        BackendError: Names the fields.
+        BackendError: Names the path, or the fields.
     """
     try:
         document = await endpoint.get("/openapi.json")
+        lacks = "/v1/models" in document["paths"] and path not in document["paths"]
+    except (TTSError, LookupError, TypeError):
+        return
+    if lacks:
+        raise BackendError(
+            f"{endpoint.name} has no {path}: a reward model draws no text (name it as verifier), and a language model "
+            "gives no classes (name it as generator)"
+        )
+    try:
         content = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
         known = set(_properties(document, content))
     except (TTSError, LookupError, TypeError, AttributeError, RecursionError):  # or it has a form of its own

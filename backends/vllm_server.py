@@ -105,6 +105,7 @@ class VLLMServer:
 
         Raises:
             BackendError: It serves no such model, is too old, or does not know what it will be asked.
+            ParameterError: A suggested cap does not fit into the context.
             TransientError: It does not answer.
         """
         if self._connected is None:
@@ -115,6 +116,7 @@ class VLLMServer:
         version = await ask_version(self.endpoint, OLDEST)
         served = await ask_served(self.endpoint, self._model)
         await check_fields(self.endpoint, COMPLETIONS, FIELDS)
+        self._check_caps(served.context)
         await self._language.connect(served.model)
         self._connected = replace(
             self._suggested,
@@ -129,6 +131,17 @@ class VLLMServer:
             },
         )
         self._model = served.model
+
+    def _check_caps(self, context: int | None) -> None:
+        for name in ("max_tokens", "step_tokens"):
+            cap = getattr(self._suggested, name)
+            if cap is not None and (not isinstance(cap, int) or isinstance(cap, bool) or cap < 1):
+                raise ParameterError(f"{name} is {cap!r}; it is a number of tokens, at least 1")
+            if cap is not None and context is not None and cap >= context:
+                raise ParameterError(
+                    f"{name}={cap} does not fit: {self.endpoint.name} holds {context} tokens, prompt included "
+                    "(--max-model-len)"
+                )
 
     @property
     def capabilities(self) -> Capabilities:

@@ -104,3 +104,8 @@ def test_other_packages_add_names(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_unknown_options_are_refused_with_the_nearest() -> None:
     with pytest.raises(UnknownNameError, match="unknown option 'budgets'; did you mean budget"):
         registry.check_options(["seed", "budgets"], tts.SolveOptions.__annotations__)
+
+
+def test_a_bare_url_is_told_how_to_be_written() -> None:
+    with pytest.raises(ParameterError, match="write vllm:http://"):
+        registry.generator("http://localhost:8000")

@@ -21,7 +21,10 @@ def check_needs(strategy: Strategy, generator: Generator, verifier: Verifier | N
     able = generator.capabilities
     if not _judged(strategy, verifier):
         if verifier is None:
-            raise NeedsError(f"{strategy.name} needs a verifier: give verifier=..., for example the embedded one")
+            raise NeedsError(
+                f"{strategy.name} needs a verifier: give verifier=..., such as vllm:URL of a reward model, or the "
+                "embedded one"
+            )
         raise NeedsError(
             f"{strategy.name} scores unfinished paths; {verifier.capabilities.name} judges finished ones only: "
             "use a process reward model"

@@ -73,6 +73,8 @@ def find(kind: Kind, name: str) -> Any:
     if name in _added[kind]:
         return _added[kind][name]
     where = BUILT_IN[kind].get(name) or _from_entry_points(kind).get(name)
+    if where is None and name in ("http", "https"):
+        raise ParameterError(f"a URL alone does not say what is there: write vllm:{name}://... for a {kind} on vLLM")
     if where is None:
         raise UnknownNameError(kind, name, names(kind))
     module, _, attribute = where.partition(":")
@@ -178,7 +180,7 @@ def _embedded_verifier(model: str, *, template: str | None = None, threads: int 
 def _vllm_verifier(
     url: str,
     *,
-    good: int = 1,
+    good: int | None = None,
     mark: str = "",
     labels: Sequence[int | str] | None = None,
     model: str | None = None,
@@ -210,7 +212,7 @@ def _pooled_verifier(
     limit: int = 256,
     spill: float = 1.5,
     watch: float = 10.0,
-    good: int = 1,
+    good: int | None = None,
     mark: str = "",
     labels: Sequence[int | str] | None = None,
     model: str | None = None,

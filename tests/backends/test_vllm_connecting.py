@@ -56,7 +56,12 @@ WRONG: dict[str, tuple[str | None, Callable[[Call], Response | None], str]] = {
     "several models": (None, instead("/v1/models", MODELS), "serves a, b: say which model"),
     "no model": (None, instead("/v1/models", {"data": []}), "serves nothing"),
     "no list": (None, instead("/v1/models", {"data": [3]}), "no list of models"),
-    "no key": (None, instead("/v1/models", {"error": "Unauthorized"}, 401), "variable that holds the key"),
+    "a reward model": (
+        None,
+        instead("/openapi.json", {"paths": {"/v1/models": {}, "/classify": {}}}),
+        "has no /v1/completions: a reward model draws no text",
+    ),
+    "no key": (None, instead("/v1/models", {"error": "Unauthorized"}, 401), "from TTS_API_KEY"),
 }
 
 
@@ -206,3 +211,19 @@ async def test_a_prompt_that_the_server_refuses_to_read(server: FakeVLLM) -> Non
     server.misbehave = lambda call: refusal("roles must alternate") if call.path == "/tokenize" else None
     with pytest.raises(ProblemError, match=r"cannot be read: .*roles must alternate"):
         await tts.solve("hi", generator=VLLMServer(server.url))
+
+
+@pytest.mark.parametrize(
+    ("caps", "found"),
+    [
+        ({"max_tokens": 4096}, "max_tokens=4096 does not fit: .* holds 4096 tokens"),
+        ({"step_tokens": 9999}, "step_tokens=9999 does not fit"),
+        ({"max_tokens": -3}, "max_tokens is -3; it is a number of tokens"),
+        ({"max_tokens": "96"}, "max_tokens is '96'"),
+    ],
+)
+async def test_a_cap_that_cannot_hold_is_refused(server: FakeVLLM, caps: dict[str, Any], found: str) -> None:
+    backend = VLLMServer(server.url, **caps)
+    with pytest.raises(ParameterError, match=found):
+        await backend.connect()
+    await backend.aclose()

@@ -113,6 +113,23 @@ async def test_labels_are_asked_for_as_tokens() -> None:
         await verifier.connect()
 
 
+async def test_the_first_label_is_the_good_one() -> None:
+    (reply,) = await ProcessReward(PlaceScorer(), labels=["+", "-"]).score([Path(QUESTION, ("ab",), False)])
+    assert list(reply.values) == pytest.approx([0.89])
+
+
+async def test_labels_that_are_one_token_are_refused() -> None:
+    with pytest.raises(ParameterError, match="the model cannot tell them apart"):
+        await ProcessReward(PlaceScorer(), labels=["+", ord("+")]).score([Path(QUESTION, ("ab",), False)])
+
+
+async def test_a_language_model_without_labels_is_refused() -> None:
+    scorer = PlaceScorer()
+    scorer.capabilities = ScorerCapabilities(name="place", classes=0, labels=True)
+    with pytest.raises(NeedsError, match="a language model, which gives no classes: give labels"):
+        await ProcessReward(scorer).connect()
+
+
 async def test_a_class_that_is_not_there_is_refused_at_the_start() -> None:
     with pytest.raises(ParameterError, match="good=2, but place tells 2 classes apart"):
         await ProcessReward(PlaceScorer(), good=2).connect()

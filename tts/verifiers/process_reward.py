@@ -27,18 +27,18 @@ class ProcessReward:
     """
 
     def __init__(
-        self, scorer: Scorer, *, good: int = 1, mark: str = "", labels: Sequence[int | str] | None = None
+        self, scorer: Scorer, *, good: int | None = None, mark: str = "", labels: Sequence[int | str] | None = None
     ) -> None:
         """Say how to read a model.
 
         Args:
             scorer: The model.
-            good: The class that means a good step, from 0; with `labels`, which of them.
+            good: The class that means a good step, from 0; None is class 1 or, with `labels`, the first of them.
             mark: Text that the model expects in place of the whitespace that ends a step, such as "<extra_0>".
             labels: For a language model: the verdicts that it may give next, as token ids or as texts of one token.
         """
         self._scorer = scorer
-        self._good = good
+        self._good = (1 if labels is None else 0) if good is None else good
         self._mark = mark
         self._given = labels
         self._labels: tuple[int, ...] | None = None
@@ -47,13 +47,18 @@ class ProcessReward:
         """Let the scorer find out what it can do.
 
         Raises:
-            NeedsError: It gives no labels, and they are wanted.
-            ParameterError: There is no such class, or a label is not one token.
+            NeedsError: It gives no labels, and they are wanted; or it gives nothing else.
+            ParameterError: There is no such class, or a label is not one token, or two are the same one.
         """
         await connect(self._scorer)
         able = self._scorer.capabilities
         if self._given is not None and not able.labels:
             raise NeedsError(f"{able.name} gives {able.classes} classes and no labels: leave labels={self._given} out")
+        if self._given is None and not able.classes:
+            raise NeedsError(
+                f"{able.name} is a language model, which gives no classes: give labels=..., or name the server of a "
+                "reward model"
+            )
         classes = able.classes if self._given is None else len(self._given)
         if not 0 <= self._good < classes:
             raise ParameterError(f"good={self._good}, but {able.name} tells {classes} classes apart, from 0")
@@ -115,6 +120,8 @@ class ProcessReward:
                 if len(tokens) != 1:
                     raise ParameterError(f"label {label!r} is {len(tokens)} tokens; a label is one")
                 found += tokens
+            if len(set(found)) < len(found):
+                raise ParameterError(f"labels {self._given} are tokens {found}: the model cannot tell them apart")
             self._labels = tuple(found)
         return self._labels
 
