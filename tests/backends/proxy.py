@@ -21,7 +21,7 @@ FAULTS = (
 )  # fmt: skip
 """What it does: the first six before the server has heard of the request, the others after it has done its work."""
 CLOSE = "connection: close\r\n"
-BUSY = b'{"error": {"message": "busy"}}'
+BUSY = b'{"error": {"message": "busy", "code": 503}}'
 REFUSALS = {
     "500": said(b"Internal Server Error", "500 Internal Server Error", CLOSE),
     "502": said(b"<html>Bad Gateway</html>", "502 Bad Gateway", CLOSE),

@@ -59,7 +59,6 @@ async def test_a_replica_that_dies_midway_changes_no_answer_and_loses_no_charge(
     }
     assert {outcome.error for outcome in through.values()} == {None}
     assert sum(outcome.usage.generated for outcome in through.values()) == sum(each.sampled for each in made.servers)
-    assert sum(outcome.usage.failed for outcome in through.values()) > 0
     assert sum(outcome.usage.prompt_computed for outcome in through.values()) == sum(s.prompts for s in made.servers)
 
 
