@@ -39,7 +39,7 @@ async def test_a_key_goes_out_and_never_shows(monkeypatch: pytest.MonkeyPatch) -
 
     with RawServer(tell) as server:
         endpoint = Endpoint(server.url, key="MY_KEY")
-        with pytest.raises(BackendError, match=r"bad key \*\*\*; set the environment variable") as raised:
+        with pytest.raises(BackendError, match=r"bad key \*\*\*; .* from MY_KEY") as raised:
             await endpoint.post(PATH, {})
         await endpoint.aclose()
     assert server.asked[0].headers["authorization"] == f"Bearer {KEY}"
@@ -203,7 +203,7 @@ async def test_a_server_that_sends_is_not_given_up_for_what_it_does_not_say_of_i
         wire.say(DONE)
 
     with RawServer(answer) as server:
-        assert await ask(server.url, streamed=True, between=0.3, connect=0.2) == []
+        assert await ask(server.url, streamed=True, between=0.3, connect=1) == []
 
 
 async def test_a_server_that_sends_is_not_asked_for_its_health() -> None:
