@@ -12,6 +12,7 @@ import anyio.from_thread
 
 from tts.affinity import caller
 from tts.backends.optional import need
+from tts.backends.served import UNTAGGED
 from tts.backends.vllm_asked import Asked
 from tts.backends.vllm_drivers import Driver, Spawned, Stepped
 from tts.errors import BackendError, EngineDeadError, ParameterError, ProblemError, TTSError, UnknownNameError
@@ -290,7 +291,7 @@ def check_version(version: str) -> str:
         BackendError: It is too old.
     """
     number = tuple(int(part) for part in version.split("+")[0].split(".")[:2] if part.isdecimal())
-    if number < OLDEST and not version.startswith(("0.0", "dev")):  # what builds from a checkout without tags say
+    if number < OLDEST and not version.startswith(UNTAGGED):
         wanted = ".".join(map(str, OLDEST))
         raise BackendError(f"vLLM {version} is installed; {wanted} or newer is needed: pip install 'vllm>={wanted}'")
     return version
