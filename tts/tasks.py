@@ -14,10 +14,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A problem with its gold answer, which never leaves the harness."""
+    """A problem with its gold answer, which never leaves the harness.
+
+    Attributes:
+        problem: What is asked.
+        gold: A right answer.
+        band: The class of difficulty by which results are reported; None where the task has none.
+        difficulty: How hard it is, in the task's own unit; greater is harder. None where it is not known.
+    """
 
     problem: Problem
     gold: str
+    band: str | None = None
+    difficulty: float | None = None
 
 
 class Task(Protocol):
@@ -36,3 +45,13 @@ class Task(Protocol):
 
     def grade(self, item: Item, answer: str) -> bool:
         """Whether the answer is right."""
+
+
+class LabelledTask(Task, Protocol):
+    """A task that can judge every step exactly."""
+
+    def label_steps(self, item: Item, steps: Sequence[str]) -> tuple[bool, ...]:
+        """Label each part of a solution, as split at its step delimiters: True while a right answer can still be reached.
+
+        A part that states the answer is good when the answer is right. As many labels as parts.
+        """
