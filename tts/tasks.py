@@ -51,7 +51,7 @@ class LabelledTask(Task, Protocol):
     """A task that can judge every step exactly."""
 
     def label_steps(self, item: Item, steps: Sequence[str]) -> tuple[bool, ...]:
-        """Label each part of a solution, as split at its step delimiters: True while a right answer can still be reached.
+        """Label each part of a solution, split at its step delimiters: whether a right answer can still be reached.
 
         A part that states the answer is good when the answer is right. As many labels as parts.
         """
