@@ -42,7 +42,11 @@ BUILT_IN: Mapping[Kind, Mapping[str, str]] = {
         "pool": "tts.registry:_pooled_verifier",
         "vllm": "tts.registry:_vllm_verifier",
     },
-    "task": {"countdown": "tts.benchmarks.tasks:COUNTDOWN"},
+    "task": {
+        "arithmetic-words": "tts.benchmarks.tasks:ARITHMETIC_WORDS",
+        "countdown": "tts.benchmarks.tasks:COUNTDOWN",
+        "countdown-hard": "tts.benchmarks.tasks:COUNTDOWN_HARD",
+    },
 }
 """Each name with where it is, imported when asked for; entry points of group "tts.strategy" and so on add to it."""
 

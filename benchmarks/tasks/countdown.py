@@ -1,4 +1,4 @@
-r"""Countdown: combine every given number once, with + - * /, to reach a target.
+r"""Countdown: combine every given number once, with + - * /, to reach a target. Four numbers, unless said otherwise.
 
 A solution is text in parts, one part per step and one for the answer:
 
@@ -12,7 +12,8 @@ reached. Intermediate results are positive integers up to 999, and division leav
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
@@ -95,7 +96,34 @@ def _count_solutions(left: tuple[int, ...], target: int) -> int:
         return int(left[0] == target)
     if len(left) == 2:
         return sum(move.result == target for move in pair_moves(left[1], left[0]))
+    if len(left) == 3:
+        return _count_of_three(left, target)
     return sum(_count_solutions(tuple(sorted(after(left, move))), target) for move in moves(left))
+
+
+def _count_of_three(left: tuple[int, ...], target: int) -> int:
+    """Count as `_count_solutions` does, backwards from what the last value must meet: most of a search ends here."""
+    smallest, middle, largest = left
+    pairs = {(largest, middle): smallest, (largest, smallest): middle, (middle, smallest): largest}
+    count = 0
+    for (larger, smaller), last in pairs.items():
+        partners = _partners(last, target)
+        for move in pair_moves(larger, smaller):
+            count += partners.get(move.result, 0)
+    return count
+
+
+@lru_cache(maxsize=1 << 16)
+def _partners(value: int, target: int) -> Mapping[int, int]:
+    """Return each value that one move combines with `value` into the target, with the number of such moves."""
+    if not 1 <= target <= LARGEST_INTERMEDIATE:
+        return {}
+    partners = Counter((target - value, target + value, value - target, target * value))
+    if target % value == 0:
+        partners[target // value] += 1
+    if value % target == 0 and target > 1:
+        partners[value // target] += 1
+    return partners
 
 
 def count_solutions(left: Sequence[int], target: int) -> int:
@@ -129,10 +157,10 @@ def draw_solution(instance: Instance, rng: Random) -> Path:
 # Instances and their split
 
 
-def draw_instance(rng: Random) -> Instance:
-    """Draw an instance by a random forward path, so that it has at least one solution."""
+def draw_instance(rng: Random, size: int = NUMBER_COUNT) -> Instance:
+    """Draw an instance of `size` numbers by a random forward path, so that it has at least one solution."""
     while True:
-        numbers = tuple(rng.randint(*NUMBER_RANGE) for _ in range(NUMBER_COUNT))
+        numbers = tuple(rng.randint(*NUMBER_RANGE) for _ in range(size))
         left = numbers
         while len(left) > 1:
             larger, smaller = sorted(rng.sample(left, 2), reverse=True)
@@ -152,27 +180,27 @@ def is_held_out(instance: Instance) -> bool:
     return int.from_bytes(digest, "big") % HELD_OUT_MODULUS == 0
 
 
-def training_instances(rng: Random) -> Iterator[Instance]:
-    """Yield instances without end, none of them held out."""
+def training_instances(rng: Random, size: int = NUMBER_COUNT) -> Iterator[Instance]:
+    """Yield instances of `size` numbers without end, none of them held out."""
     while True:
-        instance = draw_instance(rng)
+        instance = draw_instance(rng, size)
         if not is_held_out(instance):
             yield instance
 
 
-def held_out_instances(rng: Random) -> Iterator[Instance]:
-    """Yield held-out instances without end, each canonical key once."""
+def held_out_instances(rng: Random, size: int = NUMBER_COUNT) -> Iterator[Instance]:
+    """Yield held-out instances of `size` numbers without end, each canonical key once."""
     seen: set[str] = set()
     while True:
-        instance = draw_instance(rng)
+        instance = draw_instance(rng, size)
         if is_held_out(instance) and canonical(instance) not in seen:
             seen.add(canonical(instance))
             yield instance
 
 
-def held_out(count: int, seed: int) -> list[Instance]:
-    """Return `count` distinct held-out instances, the same for the same seed."""
-    return list(islice(held_out_instances(Random(seed)), count))
+def held_out(count: int, seed: int, size: int = NUMBER_COUNT) -> list[Instance]:
+    """Return `count` distinct held-out instances of `size` numbers, the same for the same seed."""
+    return list(islice(held_out_instances(Random(seed), size), count))
 
 
 # Text

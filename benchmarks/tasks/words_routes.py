@@ -82,8 +82,8 @@ def _plan(opening: int, events: Sequence[Event], way: Sequence[str]) -> Plan:
     for event, program in zip(events, way, strict=True):
         values = {"q": (plan[-1].step.result if plan else opening, len(plan) - 1)}
         values |= {slot: (number, -1) for slot, number in zip("abc", event.numbers, strict=False)}
-        for index, (operator, left, right) in enumerate(program.split()):
-            plan.append(_node(operator, values[left], values[right]))
+        for index, step in enumerate(program.split()):
+            plan.append(_node(step[0], values[step[1]], values[step[2]]))
             values[str(index)] = (plan[-1].step.result, len(plan) - 1)
     return tuple(plan)
 

@@ -50,6 +50,41 @@ def test_reachable_agrees_with_brute_force(left: list[int], target: int) -> None
     assert countdown.reachable(left, target) == brute_force(tuple(left), target)
 
 
+def count_by_hand(left: tuple[int, ...], target: int) -> int:
+    """Count paths forwards, without memory: two paths differ when some move does."""
+    if len(left) == 1:
+        return int(left[0] == target)
+    return sum(count_by_hand(countdown.after(left, move), target) for move in countdown.moves(left))
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=3), st.integers(-1, 1200))
+def test_count_solutions_agrees_with_counting_by_hand(left: list[int], target: int) -> None:
+    assert countdown.count_solutions(left, target) == count_by_hand(tuple(left), target)
+
+
+@given(SEEDS)
+def test_any_path_leads_to_a_target_that_is_counted(seed: int) -> None:
+    rng = Random(seed)
+    left: tuple[int, ...] = tuple(rng.randint(1, 30) for _ in range(3))
+    start = left
+    while len(left) > 1:
+        left = countdown.after(left, rng.choice(countdown.moves(left)))
+    assert countdown.count_solutions(start, left[0]) == count_by_hand(start, left[0]) > 0
+
+
+def test_five_numbers() -> None:
+    rng = Random(2)
+    for instance in (countdown.draw_instance(rng, 5), *countdown.held_out(3, seed=2, size=5)):
+        assert len(instance.numbers) == 5
+        assert countdown.parse_question(countdown.question(instance)) == instance
+        parts = countdown.solution_text(instance, countdown.draw_solution(instance, rng))
+        assert countdown.label_steps(instance, parts) == (True,) * 5
+        assert countdown.label_steps(instance, (parts[1], *parts[1:])) == (False,) * 4 + (True,)
+    trained = list(islice(countdown.training_instances(rng, 5), 100))
+    assert {len(instance.numbers) for instance in trained} == {5}
+    assert not any(map(countdown.is_held_out, trained))
+
+
 def test_draw_solution_is_uniform_over_paths() -> None:
     instance = Instance((1, 2, 3, 6), 12)
     count = countdown.count_solutions(instance.numbers, instance.target)
