@@ -6,7 +6,7 @@ import math
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING
 
-from tts.benchmarks.sizing import SPENT
+from tts.benchmarks.sizing import mean_spending
 from tts.errors import BackendError
 from tts.many import solve_many
 from tts.outcome import Ended
@@ -52,7 +52,7 @@ async def measure_spending(
         if error is not None and not usages:
             raise BackendError(f"no pilot search came to an end, so that nothing can be sized: {error}")
         count *= 2
-    return {limit: fmean(getattr(usage, name) or 0 for usage in usages) for limit, name in SPENT.items()}
+    return mean_spending(usages)
 
 
 def _certain(usages: Sequence[Usage]) -> bool:

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 WIDTH, HEIGHT = 640, 400
 LEFT, RIGHT, TOP, BOTTOM = 56, 150, 16, 44
+PANEL, GAP, TITLE = 300, 44, 20
+"""Of several panels side by side: how wide the field of each is, what lies between two, and the room for a title."""
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 """Of Okabe and Ito, told apart by colour-blind readers too."""
 
@@ -27,14 +29,15 @@ class Point(NamedTuple):
 class _Axes:
     """Where a point lies on the page: tokens by their logarithm, accuracy from 0 to 1."""
 
-    def __init__(self, points: Sequence[Point]) -> None:
+    def __init__(self, points: Sequence[Point], left: float = LEFT, right: float = WIDTH - RIGHT) -> None:
         tokens = [point.tokens for point in points]
+        self.left, self.right = left, right
         self.first = math.floor(math.log2(min(tokens)))
         self.last = max(self.first + 1, math.ceil(math.log2(max(tokens))))
 
     def x(self, tokens: float) -> float:
         share = (math.log2(tokens) - self.first) / (self.last - self.first)
-        return round(LEFT + share * (WIDTH - LEFT - RIGHT), 1)
+        return round(self.left + share * (self.right - self.left), 1)
 
     @staticmethod
     def y(accuracy: float) -> float:
@@ -42,15 +45,16 @@ class _Axes:
 
     def grid(self) -> list[str]:
         drawn = [self._line(share / 5) for share in range(6)]
-        step = math.ceil((self.last - self.first) / 8)
+        # A label takes some 50 units.
+        step = math.ceil((self.last - self.first) / ((self.right - self.left) // 50))
         for power in range(self.first, self.last + 1, step):
             label = f"{2**power:,}" if power >= 0 else f"{2.0**power:g}"
             drawn.append(_text(self.x(2.0**power), HEIGHT - BOTTOM + 18, label, "middle"))
         return drawn
 
     def _line(self, share: float) -> str:
-        line = f'<line x1="{LEFT}" y1="{self.y(share)}" x2="{WIDTH - RIGHT}" y2="{self.y(share)}" stroke="#ddd"/>'
-        return line + _text(LEFT - 8, self.y(share) + 4, f"{share:.1f}", "end")
+        line = f'<line x1="{self.left}" y1="{self.y(share)}" x2="{self.right}" y2="{self.y(share)}" stroke="#ddd"/>'
+        return line + _text(self.left - 8, self.y(share) + 4, f"{share:.1f}", "end")
 
 
 def _text(x: float, y: float, text: str, anchor: str = "start") -> str:
@@ -65,14 +69,43 @@ def accuracy_svg(lines: Mapping[str, Sequence[Point]]) -> str:
         axes = _Axes(points)
         drawn += axes.grid()
         for place, (label, line) in enumerate(lines.items()):
-            drawn += _draw(axes, COLOURS[place % len(COLOURS)], sorted(line))
-            drawn += _legend(place, label)
-    middle = (LEFT + WIDTH - RIGHT) / 2
-    drawn.append(_text(middle, HEIGHT - 8, "generated tokens a problem", "middle"))
-    drawn.append(f'<text transform="translate(14 {HEIGHT / 2}) rotate(-90)" text-anchor="middle">accuracy</text>')
-    box = f'viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="12"'
+            drawn += _draw(axes, _colour(place), sorted(line))
+            drawn += _legend(WIDTH, place, label)
+    return _page(WIDTH, HEIGHT, drawn, (LEFT + WIDTH - RIGHT) / 2)
+
+
+def panels_svg(panels: Mapping[str, Mapping[str, Sequence[Point]]]) -> str:
+    """Draw a panel for each title, side by side on equal axes; a label has one colour in all of them."""
+    points = [point for lines in panels.values() for line in lines.values() for point in line]
+    labels = list(dict.fromkeys(label for lines in panels.values() for label in lines))
+    width = LEFT + len(panels) * (PANEL + GAP) - GAP + RIGHT
+    drawn: list[str] = []
+    for number, (title, lines) in enumerate(panels.items()):
+        left = LEFT + number * (PANEL + GAP)
+        axes = _Axes(points, left, left + PANEL)
+        drawn += [_text(left + PANEL / 2, 4, title, "middle"), *axes.grid()]
+        for label, line in lines.items():
+            drawn += _draw(axes, _colour(labels.index(label)), sorted(line))
+    for place, label in enumerate(labels):
+        drawn += _legend(width, place, label)
+    return _page(width, HEIGHT, drawn, (LEFT + width - RIGHT) / 2, above=TITLE)
+
+
+def _page(width: float, height: float, drawn: Sequence[str], middle: float, above: float = 0) -> str:
+    """Return the document around what is drawn, with the names of the axes and room for titles above."""
+    names = [
+        _text(middle, height - 8, "generated tokens a problem", "middle"),
+        f'<text transform="translate(14 {height / 2}) rotate(-90)" text-anchor="middle">accuracy</text>',
+    ]
+    top = f"{-above:g}" if above else "0"
+    box = f'viewBox="0 {top} {width} {height + above:g}" font-family="sans-serif" font-size="12"'
     head = f'<svg xmlns="http://www.w3.org/2000/svg" {box}>'
-    return "\n".join([head, f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>', *drawn, "</svg>", ""])
+    ground = f'<rect y="{top}" width="{width}" height="{height + above:g}" fill="#fff"/>'
+    return "\n".join([head, ground, *drawn, *names, "</svg>", ""])
+
+
+def _colour(place: int) -> str:
+    return COLOURS[place % len(COLOURS)]
 
 
 def _draw(axes: _Axes, colour: str, line: Sequence[Point]) -> list[str]:
@@ -85,7 +118,7 @@ def _draw(axes: _Axes, colour: str, line: Sequence[Point]) -> list[str]:
     return drawn
 
 
-def _legend(place: int, label: str) -> list[str]:
-    x, y = WIDTH - RIGHT + 14, TOP + 12 + 20 * place
-    key = f'<rect x="{x}" y="{y - 9}" width="10" height="10" fill="{COLOURS[place % len(COLOURS)]}"/>'
+def _legend(width: float, place: int, label: str) -> list[str]:
+    x, y = width - RIGHT + 14, TOP + 12 + 20 * place
+    key = f'<rect x="{x}" y="{y - 9}" width="10" height="10" fill="{_colour(place)}"/>'
     return [key, _text(x + 16, y, label)]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from tts.benchmarks.plot import Point, accuracy_svg
+from tts.benchmarks.plot import Point, accuracy_svg, panels_svg
 from tts.benchmarks.statistics import Interval, Paired, bayes_interval, compare_paired, mean_interval
 from tts.budget import Budget
 from tts.outcome import Ended
@@ -50,22 +50,30 @@ class Row(Frozen):
     seconds: float | None = Field(description="wall-clock of a problem, others beside it")
     throughput: float | None = Field(description="problems a second")
     cut: float | None = Field(description="share of problems that a limit ended")
+    band: str | None = Field(default=None, description="class of difficulty to which the figures are confined")
     against: str | None = Field(default=None, description="label of the strategy that this one is compared with")
     paired: Paired | None = Field(default=None, description="this strategy less that one, on problems both have done")
 
 
-def rows(results: Results) -> list[Row]:
-    """Sum up a file: budget after budget, strategies in the order of the configuration; none that has not begun."""
+def rows(results: Results, band: str | None = None) -> list[Row]:
+    """Sum up a file, or one band of it: budget after budget, strategies as configured; none that has not begun."""
     done: dict[tuple[str, str], dict[str, Record]] = {cell.key: {} for cell in results.cells}
     for (label, budget, problem), record in results.latest().items():
-        done[label, budget][problem] = record
+        if band is None or record.band == band:
+            done[label, budget][problem] = record
     baseline = results.header.configuration.contenders[0].label
     return [
-        _row(results, cell, done[cell.key], baseline, done.get((baseline, cell.budget), {})) for cell in results.cells
+        _row(results, band, cell, done[cell.key], baseline, done.get((baseline, cell.budget), {}))
+        for cell in results.cells
     ]
 
 
-def _row(results: Results, cell: Cell, done: Records, baseline: str, reference: Records) -> Row:
+def rows_by_band(results: Results) -> list[Row]:
+    """Sum up each band of difficulty by itself, the easiest first; none where the task's problems have no bands."""
+    return [row for band in results.header.bands for row in rows(results, band)]
+
+
+def _row(results: Results, band: str | None, cell: Cell, done: Records, baseline: str, reference: Records) -> Row:
     records = list(done.values())
     return Row(
         task=results.header.configuration.task,
@@ -77,7 +85,7 @@ def _row(results: Results, cell: Cell, done: Records, baseline: str, reference: 
         budget=cell.budget,
         seed=results.header.configuration.seed,
         problems=len(records),
-        asked=results.header.problems,
+        asked=results.header.problems if band is None else results.header.bands[band],
         errors=sum(record.ended is Ended.ERROR for record in records),
         accuracy=bayes_interval(sum(record.right for record in records), len(records)) if records else None,
         covered=_mean(records, lambda record: record.covered),
@@ -88,6 +96,7 @@ def _row(results: Results, cell: Cell, done: Records, baseline: str, reference: 
         seconds=_mean(records, lambda record: record.usage.seconds),
         throughput=_throughput(records),
         cut=_mean(records, lambda record: record.ended is Ended.BUDGET),
+        band=band,
         against=baseline if cell.label != baseline else None,
         paired=_paired(done, reference) if cell.label != baseline else None,
     )
@@ -127,15 +136,19 @@ class Column:
         text: What it says of a row.
         rank: Which columns a narrow terminal leaves out: the greatest first, 0 never.
         only: It is shown only where rows have something to say in it, or differ in it.
+        whole: It says nothing of a band that the row of the whole run does not say better.
     """
 
     heading: str
     text: Callable[[Row], str]
     rank: int = 0
     only: Literal["said", "different"] | None = None
+    whole: bool = False
 
     def is_shown(self, shown: Sequence[Row]) -> bool:
         """Whether these rows have a use for it."""
+        if self.whole and any(row.band for row in shown):
+            return False
         texts = {self.text(row) for row in shown}
         return self.only is None or (texts != {""} if self.only == "said" else len(texts) > 1)
 
@@ -174,19 +187,20 @@ def _done(row: Row) -> str:
 COLUMNS = (
     Column("task", lambda row: row.task, only="different"),
     Column("seed", lambda row: str(row.seed), only="different"),
+    Column("band", lambda row: row.band or "", only="said"),
     Column("strategy", lambda row: row.label),
-    Column("parameters", _given, 3),
+    Column("parameters", _given, 3, whole=True),
     Column("budget", lambda row: row.budget),
     Column("problems", _done, 2),
     Column("accuracy %", _accuracy),
     Column("difference %", _difference, 1, only="said"),
     Column("covered %", lambda row: _percent(row.covered), 6),
     Column("tokens", lambda row: _number(row.generated.estimate if row.generated else None)),
-    Column("prompt computed", lambda row: _number(row.prompt_computed), 8),
-    Column("prompt cached", lambda row: _number(row.prompt_cached), 7),
+    Column("prompt computed", lambda row: _number(row.prompt_computed), 8, whole=True),
+    Column("prompt cached", lambda row: _number(row.prompt_cached), 7, whole=True),
     Column("verifier calls", lambda row: _number(row.verifier_calls)),
-    Column("s/problem", lambda row: _number(row.seconds)),
-    Column("problems/s", lambda row: _number(row.throughput), 5),
+    Column("s/problem", lambda row: _number(row.seconds), whole=True),
+    Column("problems/s", lambda row: _number(row.throughput), 5, whole=True),
     Column("cut %", lambda row: _percent(row.cut) if row.cut else "", 4, only="said"),
     Column("errors", lambda row: str(row.errors) if row.errors else "", only="said"),
 )
@@ -214,6 +228,8 @@ def notes(shown: Sequence[Row]) -> list[str]:
     said.append("Tokens are those generated for a problem. Covered: a right answer was among the candidates.")
     if any(row.sized for row in shown):
         said.append("Budgets are met on average, by parameters sized on pilot problems; see tokens for what was spent.")
+    if any(row.band for row in shown):
+        said.append("Bands are classes of difficulty, the easiest first; a budget is met over all of them together.")
     missed = [f"{row.label} {row.budget}" for row in shown if _missed(row)]
     if missed:
         said.append(
@@ -228,7 +244,7 @@ def notes(shown: Sequence[Row]) -> list[str]:
 
 def _missed(row: Row) -> bool:
     """Whether a sized strategy spent a quarter more or less than its budget in tokens."""
-    wanted = Budget.parse(row.budget).tokens if row.sized else None
+    wanted = Budget.parse(row.budget).tokens if row.sized and row.band is None else None
     if wanted is None or row.generated is None or row.problems < row.asked:
         return False
     return not 0.75 <= row.generated.estimate / wanted <= 1.25
@@ -236,22 +252,25 @@ def _missed(row: Row) -> bool:
 
 def as_markdown(shown: Sequence[Row]) -> str:
     """Return the table and its notes in Markdown."""
-    headings, lines = table(shown)
+    return f"{markdown_table(*table(shown))}\n\n" + "\n".join(notes(shown)) + "\n"
+
+
+def markdown_table(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """Return a table in Markdown; whatever cells say, it stays one."""
     ruled = [headings, ["---"] * len(headings), *lines]
     quoted = [[" ".join(cell.split()).replace("|", "\\|") for cell in line] for line in ruled]
-    body = "\n".join(f"| {' | '.join(line)} |" for line in quoted)
-    return f"{body}\n\n" + "\n".join(notes(shown)) + "\n"
+    return "\n".join(f"| {' | '.join(line)} |" for line in quoted)
 
 
 def as_svg(shown: Sequence[Row]) -> str:
-    """Draw accuracy against generated tokens, a line for each strategy."""
-    lines: dict[str, list[Point]] = {}
+    """Draw accuracy against generated tokens, a line for each strategy, and a panel for each band of difficulty."""
+    panels: dict[str, dict[str, list[Point]]] = {}
     apart = [column for column in COLUMNS if column.only == "different" and column.is_shown(shown)]
     for row in shown:
         if row.accuracy is not None and row.generated is not None and row.generated.estimate > 0:
             accuracy = row.accuracy
             name = " ".join([row.label, *(column.text(row) for column in apart)])
-            lines.setdefault(name, []).append(
+            panels.setdefault(row.band or "", {}).setdefault(name, []).append(
                 Point(row.generated.estimate, accuracy.estimate, accuracy.low, accuracy.high)
             )
-    return accuracy_svg(lines)
+    return panels_svg(panels) if any(panels) else accuracy_svg(panels.get("", {}))

@@ -40,6 +40,7 @@ class Header(Frozen):
     hash: str = Field(description="of the configuration")
     fingerprint: dict[str, Any] = Field(description="library, backends, task and its data")
     problems: int = Field(description="how many each cell is to have")
+    bands: dict[str, int] = Field(default_factory=dict, description="problems by band of difficulty, easiest first")
 
 
 class Tried(Frozen):
@@ -55,6 +56,7 @@ class Record(Frozen):
 
     kind: Literal["record"] = "record"
     problem: str
+    band: str | None = Field(default=None, description="class of difficulty, where the task has any")
     label: str
     budget: str
     seed: int
@@ -88,6 +90,12 @@ class Results:
     def latest(self) -> dict[tuple[str, str, str], Record]:
         """Return the last record of each key."""
         return {record.key: record for record in self.records}
+
+    @property
+    def complete(self) -> bool:
+        """Whether every strategy has searched every problem at every budget."""
+        asked = self.header.configuration
+        return len(self.latest()) == len(asked.contenders) * len(asked.budgets) * self.header.problems
 
     @property
     def sessions(self) -> int:
@@ -127,14 +135,18 @@ def read_results(path: str | os.PathLike[str]) -> Results:
     Raises:
         FileFormatError: The file cannot be read, holds nothing yet, or has a damaged line; names the line.
     """
-    results = _read(Path(path))
+    results = peek_results(Path(path))
     if results is None:
         raise FileFormatError(f"{path}: no results: the file was cut off in its first line, or is empty")
     return results
 
 
-def _read(path: Path) -> Results | None:
-    """Read a file; None where it holds no whole line yet."""
+def peek_results(path: Path) -> Results | None:
+    """Read a file as `read_results` does; None where it holds no whole line yet.
+
+    Raises:
+        FileFormatError: The file cannot be read, or has a damaged line.
+    """
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -193,7 +205,7 @@ class ResultsFile:
         except OSError as error:
             raise FileFormatError(f"{path}: cannot be written: {error.strerror}") from None
         try:
-            results = _read(path)
+            results = peek_results(path)
             file.truncate(0 if results is None else results.size)
         except BaseException:
             file.close()

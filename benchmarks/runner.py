@@ -17,12 +17,14 @@ import anyio
 
 from tts import registry
 from tts.__about__ import __version__
+from tts.benchmarks.bands import count_bands
 from tts.benchmarks.configuration import Configuration, describe, differences, digest
+from tts.benchmarks.failures import Failures
 from tts.benchmarks.pilot import FIRST, measure_spending
-from tts.benchmarks.results import Header, Record, Results, ResultsFile, Tried, read_results
-from tts.benchmarks.sizing import Cell, Spending, make_cell, size_parameter
+from tts.benchmarks.results import Header, Record, Results, ResultsFile, Tried, peek_results, read_results
+from tts.benchmarks.sizing import Cell, Spending, known_spending, make_cell, size_parameter
 from tts.budget import Budget
-from tts.errors import EngineDeadError, ParameterError
+from tts.errors import ParameterError
 from tts.many import solve_many
 from tts.needs import check_needs
 from tts.outcome import Ended
@@ -30,14 +32,14 @@ from tts.setup import check_meters
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from tts.benchmarks.configuration import Contender
     from tts.outcome import Outcome
     from tts.protocols import Generator, Strategy, Verifier
     from tts.setup import SolveOptions
     from tts.tasks import Item, Task
-    from tts.types import Problem
+    from tts.types import Problem, Usage
 
 ANSWERS_KEPT = 32
 """Distinct answers of candidates that a record holds."""
@@ -103,7 +105,7 @@ async def run_benchmark(
     Raises:
         UsageError: What was asked for cannot be done, or the file belongs to another run; nothing was spent.
         FileFormatError: The file is damaged, or cannot be written.
-        BackendError: All pilot searches of a strategy failed, or the engine died.
+        BackendError: All pilot searches of a strategy failed, the engine died, or many problems in a row failed.
     """
     run = _Run(configuration, backends, watch)
     run.check()
@@ -117,12 +119,27 @@ async def run_benchmark(
     return read_results(path)
 
 
+def check_benchmark(configuration: Configuration, backends: Backends, path: str | os.PathLike[str]) -> Results | None:
+    """Refuse what `run_benchmark` would refuse before it spends anything; return what the file holds already.
+
+    Raises:
+        UsageError: What was asked for cannot be done, or the file belongs to another run.
+        FileFormatError: The file is damaged.
+    """
+    run, file = _Run(configuration, backends, lambda _: None), Path(path)
+    run.check()
+    results = peek_results(file) if file.exists() else None
+    if results is not None:
+        _check_same(file, results.header, configuration, run.fingerprint)
+    return results
+
+
 def _check_same(path: Path, header: Header, configuration: Configuration, fingerprint: dict[str, object]) -> None:
     asked = differences(header.configuration.model_dump(mode="json"), configuration.model_dump(mode="json"))
     facts = differences(header.fingerprint, fingerprint)
     if asked or facts:
         differ = "; ".join(asked + facts)
-        raise ParameterError(f"{path} holds another run; ask for the same, or give a new file: {differ}")
+        raise ParameterError(f"{path} holds another run; ask for the same, or write elsewhere (--out): {differ}")
 
 
 def data_hash(items: Sequence[Item]) -> str:
@@ -137,6 +154,7 @@ class _Run:
         self.configuration = configuration
         self._backends = backends
         self._watch = watch
+        self._failures = Failures()
         self._task: Task = registry.task(configuration.task)
         self._items = list(self._task.items(configuration.problems))
         self._by_id = {item.problem.id: item for item in self._items}
@@ -182,29 +200,28 @@ class _Run:
             hash=configuration.hash(),
             fingerprint=self.fingerprint,
             problems=len(self._items),
+            bands=count_bands(self._items),
         )
 
     async def measure(self, file: ResultsFile, results: Results, *, retry_errors: bool) -> None:
         """Go through the strategies at every budget; a part is sized just before it is measured."""
         configuration = self.configuration
         cells = {cell.key: cell for cell in results.cells}
+        spent: dict[str, dict[int, Spending]] = {contender.label: {} for contender in configuration.contenders}
         parts = [(budget, contender) for budget in configuration.budgets for contender in configuration.contenders]
         for number, (budget, contender) in enumerate(parts, 1):
             label = f"{contender.label} {describe(budget)}"
             part = Progress(part=label, number=number, parts=len(parts), done=0, problems=len(self._items))
             cell = cells.get((contender.label, describe(budget)))
             if cell is None:
-                cell = await self._size(contender, budget, cells.values(), part)
+                cell = await self._size(contender, budget, spent[contender.label], part)
                 file.append(cell)
                 cells[cell.key] = cell
-            await self._measure_cell(file, results, cell, part, retry_errors=retry_errors)
+            records = await self._measure_cell(file, results, cell, part, retry_errors=retry_errors)
+            if cell.sized is not None:
+                spent[contender.label] |= known_spending(cell, _usages(records))
 
-    async def _size(self, contender: Contender, budget: Budget, cells: Iterable[Cell], part: Progress) -> Cell:
-        known: dict[int, Spending] = {}
-        for cell in cells:
-            if cell.label == contender.label and cell.sized is not None:
-                known.update(cell.sized.tried)
-
+    async def _size(self, contender: Contender, budget: Budget, known: Mapping[int, Spending], part: Progress) -> Cell:
         def tell(done: int, problems: int) -> None:
             self._watch(replace(part, sizing=True, done=done, problems=problems))
 
@@ -236,8 +253,8 @@ class _Run:
 
     async def _measure_cell(
         self, file: ResultsFile, results: Results, cell: Cell, part: Progress, *, retry_errors: bool
-    ) -> None:
-        """Search the problems of a cell that are still to be searched."""
+    ) -> Collection[Record]:
+        """Search the problems of a cell that are still to be searched; return what is known of all of them."""
         done = {
             key[2]: record
             for key, record in results.latest().items()
@@ -254,8 +271,8 @@ class _Run:
                 record = await anyio.to_thread.run_sync(self._record, file, cell, outcome, results.sessions, at)
                 done[outcome.problem] = record
                 self._watch(_counted(part, done.values()))
-                if record.error is not None and record.error.startswith(EngineDeadError.__name__):
-                    raise EngineDeadError(record.error)
+                self._failures.note(record)
+        return done.values()
 
     def _record(self, file: ResultsFile, cell: Cell, outcome: Outcome, session: int, at: float) -> Record:
         """Grade an outcome and write it down."""
@@ -265,6 +282,7 @@ class _Run:
         failed = outcome.ended is Ended.ERROR
         record = Record(
             problem=outcome.problem,
+            band=item.band,
             label=cell.label,
             budget=cell.budget,
             seed=outcome.seed,
@@ -292,6 +310,10 @@ def _counted(part: Progress, records: Collection[Record]) -> Progress:
         errors=sum(record.ended is Ended.ERROR for record in records),
         generated=sum(record.usage.generated for record in records),
     )
+
+
+def _usages(records: Iterable[Record]) -> list[Usage]:
+    return [record.usage for record in records if record.ended is not Ended.ERROR]
 
 
 def _tried(outcome: Outcome) -> tuple[Tried, ...]:

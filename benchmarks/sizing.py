@@ -2,9 +2,10 @@
 
 The rule. A strategy has one parameter that says how much of it there is: the samples of best_of_n, the width of beam.
 Searches of pilot problems tell what it spends at its usual size; the size that should spend the budget follows, is
-tried on the pilot problems in turn, and corrected, a few times at most; the size that came nearest is taken. Of
-several limits the tightest counts. The limits that size a strategy are then met on average, not by each problem, and
-the report says what was spent.
+tried on the pilot problems in turn, and corrected, a few times at most; the size that came nearest is taken. What a
+strategy spent at the budgets measured before counts too, and where its spending has grown evenly with size, the next
+size is taken without being tried. Of several limits the tightest counts. The limits that size a strategy are then met
+on average, not by each problem, and the report says what was spent.
 
 Why not simply the limit. What is drawn holds its longest possible length before it starts, so that a limit leaves up to
 a whole path unused, and makes samples wait for one another that could run side by side; and a beam that it cuts
@@ -15,7 +16,8 @@ what they make of equal tokens.
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
@@ -29,6 +31,7 @@ from tts.types import Frozen
 if TYPE_CHECKING:
     from tts.benchmarks.configuration import Contender
     from tts.protocols import Strategy
+    from tts.types import Usage
 
 SPENT = {
     "tokens": "generated",
@@ -40,6 +43,10 @@ SPENT = {
 """Each limit that sizes a strategy, and the field of `Usage` that tells what of it was spent."""
 ROUNDS = 4
 NEAR_ENOUGH = 0.05
+EVEN = (0.8, 1.25)
+"""Powers of size by which spending may have grown for a size to be taken untried."""
+FAR = 2.5
+"""How many times the nearest known size, or which part of it, an untried size may be."""
 _TRIES = 64
 
 Spending = Mapping[str, float]
@@ -52,7 +59,7 @@ class Sized(Frozen):
 
     parameter: str
     value: int
-    tried: dict[int, dict[str, float]] = Field(description="what a pilot problem spent, by size")
+    tried: dict[int, dict[str, float]] = Field(description="what a pilot problem, or one measured, spent, by size")
 
 
 class Cell(Frozen):
@@ -115,6 +122,9 @@ async def _fit(contender: Contender, budget: Budget, measure: Measure, known: Ma
     limits = {name: getattr(budget, name) for name in SPENT if getattr(budget, name) is not None}
     tried = dict(known)
     shares = {size: share_of(spent, limits) for size, spent in tried.items()}
+    value = _foreseen(contender, parameter, shares)
+    if value is not None:
+        return _sized(parameter, value, tried)
     for _ in range(ROUNDS):
         if any(distance(share) < NEAR_ENOUGH for share in shares.values()):
             break
@@ -125,7 +135,39 @@ async def _fit(contender: Contender, budget: Budget, measure: Measure, known: Ma
         tried[size] = await measure(strategy)
         shares[size] = share_of(tried[size], limits)
     best = min(shares, key=lambda size: (distance(shares[size]), size))
-    return Sized(parameter=parameter, value=best, tried={size: dict(spent) for size, spent in tried.items()})
+    return _sized(parameter, best, tried)
+
+
+def _sized(parameter: str, value: int, tried: Mapping[int, Spending]) -> Sized:
+    return Sized(parameter=parameter, value=value, tried={size: dict(spent) for size, spent in tried.items()})
+
+
+def _foreseen(contender: Contender, parameter: str, shares: Mapping[int, float]) -> int | None:
+    """Return the size that need not be tried, since spending grew evenly with size up to near it; or None."""
+    nearest = sorted(shares, key=lambda size: (distance(shares[size]), size))[:2]
+    if len(nearest) < 2 or distance(shares[nearest[0]]) < NEAR_ENOUGH or not all(shares[size] > 0 for size in nearest):
+        return None
+    size: int = getattr(resized(contender, parameter, next_size(shares)), parameter)
+    near = 1 / FAR <= size / nearest[0] <= FAR
+    return size if near and size not in shares and EVEN[0] <= growth(shares, *nearest) <= EVEN[1] else None
+
+
+def growth(shares: Mapping[int, float], one: int, other: int) -> float:
+    """Return the power of size by which spending grew between two sizes that spent something."""
+    return math.log(shares[one] / shares[other]) / math.log(one / other)
+
+
+def mean_spending(usages: Sequence[Usage]) -> dict[str, float]:
+    """Return what searches spent on average, by limit; there is one at least."""
+    return {limit: fmean(getattr(usage, name) or 0 for usage in usages) for limit, name in SPENT.items()}
+
+
+def known_spending(cell: Cell, usages: Sequence[Usage]) -> dict[int, Spending]:
+    """Return what a problem spends by size, as a sized cell and the searches that it has measured tell."""
+    assert cell.sized is not None
+    # Searches that kept to a limit do not tell what they would have spent.
+    free = usages and cell.limits == Budget()
+    return {**cell.sized.tried, **({cell.sized.value: mean_spending(usages)} if free else {})}
 
 
 def usual_size(contender: Contender, parameter: str) -> int:
@@ -160,7 +202,7 @@ def next_size(shares: Mapping[int, float]) -> int:
         return nearest
     power = 1.0
     if others and shares[others[0]] > 0:
-        power = math.log(shares[nearest] / shares[others[0]]) / math.log(nearest / others[0])
+        power = growth(shares, nearest, others[0])
     # Where pilots spend hardly more, or less, with a greater size, a power would lead far away.
     power = power if 0.25 <= power <= 4 else 1.0
     return max(1, round(nearest * math.exp(-math.log(shares[nearest]) / power)))

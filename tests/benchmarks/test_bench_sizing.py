@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tts import registry
 from tts.benchmarks.configuration import Contender
 from tts.benchmarks.pilot import FIRST, measure_spending
-from tts.benchmarks.sizing import SPENT, next_size, resized, size_parameter
+from tts.benchmarks.sizing import SPENT, known_spending, make_cell, next_size, resized, size_parameter
 from tts.budget import Budget
 from tts.errors import ParameterError
 from tts.outcome import Ended
@@ -128,7 +128,55 @@ async def test_pilots_that_fail_are_left_out(bench: Bench) -> None:
 async def test_what_is_known_from_one_budget_helps_at_the_next(bench: Bench) -> None:
     first = await bench.run(sized(bench, "best_of_n", budgets=["8samples", "32samples", "128samples"]))
     assert [cell.given["n"] for cell in first.cells] == [8, 32, 128]
-    assert [sorted(cell.sized.tried) for cell in first.cells if cell.sized] == [[8, 16], [8, 16, 32], [8, 16, 32, 128]]
+    # 32 is near what is known and taken untried; what it spent is known once it is measured; 128 is too far from it.
+    assert [sorted(cell.sized.tried) for cell in first.cells if cell.sized] == [[8, 16], [8, 16], [8, 16, 32, 128]]
+
+
+async def test_where_spending_grows_evenly_only_the_first_budget_takes_pilots(bench: Bench) -> None:
+    generator = bench.generator()
+    results = await bench.run(sized(bench, "best_of_n", budgets=[f"{8 * 2**k}samples" for k in range(5)]), generator)
+    assert [cell.given["n"] for cell in results.cells] == [8, 16, 32, 64, 128]
+    pilots = FIRST * (16 + 8)
+    assert sum(call.count for call in generator.calls) == pilots + 20 * (8 + 16 + 32 + 64 + 128)
+
+
+@pytest.mark.parametrize(
+    ("spent", "untried"),
+    [
+        ({8: 80.0, 16: 160.0}, True),
+        ({8: 80.0, 16: 190.0}, True),
+        ({8: 80.0, 16: 300.0}, False),
+        ({8: 80.0, 16: 81.0}, False),
+        ({8: 80.0}, False),
+        ({2: 20.0, 4: 40.0}, False),
+    ],
+)
+async def test_a_size_is_taken_untried_only_near_where_spending_grew_evenly(
+    spent: dict[int, float], untried: bool
+) -> None:
+    asked: list[int] = []
+
+    async def measure(strategy: Any) -> dict[str, float]:
+        asked.append(strategy.n)
+        return {"tokens": 320.0}
+
+    contender, known = (
+        Contender(label="a", strategy="best_of_n"),
+        {size: {"tokens": tokens} for size, tokens in spent.items()},
+    )
+    cell = await make_cell(contender, Budget(tokens=320), measure, known, hard=False)
+    assert cell.sized is not None
+    assert (asked == []) == untried
+    assert (cell.sized.value not in cell.sized.tried) == untried
+
+
+async def test_what_a_strategy_spent_within_a_limit_tells_nothing_of_its_size(bench: Bench) -> None:
+    results = await bench.run(sized(bench, "best_of_n", budgets=["8samples", "8samples,60s"]))
+    free, limited = results.cells
+    usages = [Usage(samples=5), Usage(samples=6)]
+    assert known_spending(free, usages)[8]["samples"] == 5.5
+    assert known_spending(limited, usages)[8]["samples"] == 8
+    assert known_spending(free, [])[8]["samples"] == 8
 
 
 async def test_a_run_that_is_taken_up_again_is_not_sized_again(bench: Bench) -> None:
