@@ -155,16 +155,16 @@ def test_at_a_terminal_the_table_is_ruled_and_noted(
     tts: Tts, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from tts.benchmarks.report import rows
-    from tts.cli import bench as command
+    from tts.cli.bench_table import rendered
 
     tts(*RUN, *PLAIN, "--out", "r.jsonl")
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", "250")
-    text = command._rendered(rows(read_results("r.jsonl")))
+    text = rendered(rows(read_results("r.jsonl")))
     assert "\t" not in text
     assert "credible interval" in text and "have no room" not in text
     monkeypatch.setenv("COLUMNS", "80")
-    text = command._rendered(rows(read_results("r.jsonl")))
+    text = rendered(rows(read_results("r.jsonl")))
     assert "columns have no room here: --markdown and --json show all." in " ".join(text.split())
     assert "…" not in text and all(len(line.rstrip()) <= 80 for line in safe(text).splitlines())
 

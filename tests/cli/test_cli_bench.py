@@ -8,7 +8,7 @@ import pytest
 
 from tts.benchmarks.report import rows
 from tts.benchmarks.results import read_results
-from tts.cli import bench
+from tts.cli.bench_table import rendered
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,7 +50,7 @@ def test_an_estimate_outside_its_interval_is_explained(tts: Tts, out: str, monke
     assert NOTE in tts("bench", "report", out, "--markdown").out
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     shown = rows(read_results(out))
-    assert NOTE in " ".join(bench._rendered(shown).split())
+    assert NOTE in " ".join(rendered(shown).split())
     assert shown[0].accuracy is not None
     within = shown[0].accuracy.model_copy(update={"low": 0.0})
-    assert NOTE not in " ".join(bench._rendered([shown[0].model_copy(update={"accuracy": within})]).split())
+    assert NOTE not in " ".join(rendered([shown[0].model_copy(update={"accuracy": within})]).split())

@@ -5,27 +5,25 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tts import registry
 from tts.benchmarks.configuration import Configuration, configure
-from tts.benchmarks.report import Row, as_json, as_markdown, as_svg, notes, rows, table
+from tts.benchmarks.report import Row, as_json, as_svg, rows, rows_by_band
 from tts.benchmarks.results import Results, read_results
 from tts.benchmarks.runner import Backends, Watch, run_benchmark
 from tts.budget import Budget
-from tts.cli import backends, request
-from tts.cli.text import console, one_line
+from tts.cli import backends, bench_suite, request
+from tts.cli.bench_progress import watched as watched
+from tts.cli.bench_table import marked_down, rendered
+from tts.cli.text import one_line
 from tts.errors import FileFormatError, ParameterError, UnknownNameError
 from tts.runtime import run_sync
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rich.table import Table
-
-    from tts.cli.bench_progress import View
     from tts.cli.parser import Subparsers
 
 RUN_EXAMPLES = """examples:
@@ -39,15 +37,17 @@ problem exceeds, as it is for all strategies with --hard. The same command takes
 
 
 def add_parser(subparsers: Subparsers) -> None:
-    """Add the command and its two actions."""
+    """Add the command and its three actions."""
     parser = subparsers.add_parser("bench", help="measure strategies on a benchmark")
     actions = parser.add_subparsers(metavar="ACTION", required=True)
     _add_run(actions)
+    bench_suite.add_suite(actions)
     report = actions.add_parser("report", help="show what files of results come to")
     report.add_argument("files", metavar="FILE", nargs="+", help="results of tts bench run")
+    report.add_argument("--by", choices=["band"], help="sum up each band of difficulty by itself")
     report.add_argument("--markdown", action="store_true", help="print Markdown")
     report.add_argument("--json", action="store_true", help="print JSON and nothing else")
-    report.add_argument("--svg", metavar="FILE", help="draw accuracy against tokens")
+    report.add_argument("--svg", metavar="FILE", help="draw accuracy against tokens; with --by, a panel for each band")
     report.set_defaults(action=_report)
 
 
@@ -102,7 +102,7 @@ def _run(args: argparse.Namespace) -> int:
         print(f"tts: interrupted; what was done is in {kept}: the same command goes on from there", file=sys.stderr)
         return 130
     shown = rows(results)
-    print(as_json(shown) + "\n" if args.json else _rendered(shown), end="")
+    print(as_json(shown) + "\n" if args.json else rendered(shown), end="")
     failed = sum(row.errors for row in shown)
     if failed:
         first = one_line(_first_error(results))
@@ -128,13 +128,15 @@ def _in_terms_of_flags(error: ParameterError) -> ParameterError:
     return error if said == str(error) else ParameterError(said)
 
 
-def watched(*, quiet: bool) -> View:
-    """Return what shows how far a run has come: a bar on a terminal, lines elsewhere, or nothing."""
-    from tts.cli.bench_progress import Bar, Lines, Silence
+def _whole(file: str) -> list[Row]:
+    return rows(read_results(file))
 
-    if quiet:
-        return Silence()
-    return Bar(console(sys.stderr)) if sys.stderr.isatty() else Lines(sys.stderr)
+
+def _by_band(file: str) -> list[Row]:
+    results = read_results(file)
+    if not results.header.bands:
+        raise ParameterError(f"{file}: its problems have no bands, so that --by band has nothing to show")
+    return rows_by_band(results)
 
 
 def _first_error(results: Results) -> str:
@@ -202,7 +204,8 @@ def _labelled(flag: str, text: str, mark: str, labels: dict[str, str]) -> tuple[
 
 
 def _report(args: argparse.Namespace) -> int:
-    shown = [row for file in args.files for row in rows(read_results(file))]
+    summed_up = _by_band if args.by else _whole
+    shown = [row for file in args.files for row in summed_up(file)]
     if args.svg:
         try:
             Path(args.svg).write_text(as_svg(shown), encoding="utf-8")
@@ -211,44 +214,5 @@ def _report(args: argparse.Namespace) -> int:
     if args.json:
         print(as_json(shown))
     else:
-        print(_marked_down(shown) if args.markdown else _rendered(shown), end="")
+        print(marked_down(shown) if args.markdown else rendered(shown), end="")
     return 0
-
-
-def _marked_down(shown: Sequence[Row]) -> str:
-    return as_markdown(shown) + "".join(f"{note}\n" for note in _notes_on_intervals(shown))
-
-
-def _notes_on_intervals(shown: Sequence[Row]) -> list[str]:
-    """Explain intervals that leave out their own estimate, which looks like a mistake."""
-    if all(row.accuracy is None or row.accuracy.low <= row.accuracy.estimate <= row.accuracy.high for row in shown):
-        return []
-    return ["At 0 or 100 % the estimate lies outside its interval, which leaves out 2.5 % at each end."]
-
-
-def _rendered(shown: Sequence[Row]) -> str:
-    """Return the table: ruled for a terminal, else with tabs."""
-    if not sys.stdout.isatty():
-        headings, lines = table(shown)
-        return "".join("\t".join(one_line(cell) for cell in line) + "\n" for line in (headings, *lines))
-    screen = console(sys.stdout)
-    headings, lines = table(shown, screen.width)
-    left_out = len(table(shown)[0]) - len(headings)
-    said = [f"{left_out} columns have no room here: --markdown and --json show all."] if left_out else []
-    with screen.capture() as capture:
-        screen.print(_ruled(headings, lines), "", *notes(shown), *_notes_on_intervals(shown), *said, sep="\n")
-    return capture.get()
-
-
-def _ruled(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> Table:
-    """Return a table whose headings break where their cells are narrower, and whose cells never do."""
-    from rich.table import Table
-
-    ruled = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    for place, heading in enumerate(headings):
-        width = max(len(line[place]) for line in lines) if lines else len(heading)
-        words = max(map(len, heading.split()))
-        ruled.add_column("\n".join(textwrap.wrap(heading, max(width, words))), no_wrap=True)
-    for line in lines:
-        ruled.add_row(*map(one_line, line))
-    return ruled

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from contextlib import AbstractContextManager
 from typing import IO, TYPE_CHECKING
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from tts.cli.text import one_line
+from tts.cli.text import console, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +23,15 @@ if TYPE_CHECKING:
 View = AbstractContextManager["Watch"]
 PERIOD = 10.0
 """Seconds between lines."""
+KEPT = 12
+"""Bars that stay on the screen; a suite has more parts than a screen has lines."""
+
+
+def watched(*, quiet: bool) -> View:
+    """Return what shows how far a run has come: a bar on a terminal, lines elsewhere, or nothing."""
+    if quiet:
+        return Silence()
+    return Bar(console(sys.stderr)) if sys.stderr.isatty() else Lines(sys.stderr)
 
 
 def title(state: State) -> str:
@@ -97,6 +107,8 @@ class Bar:
     def show(self, state: State) -> None:
         """Move the bar."""
         if state.part not in self._parts:
+            if len(self._parts) == KEPT:
+                self._progress.remove_task(self._parts.pop(next(iter(self._parts))))
             self._parts[state.part] = self._progress.add_task(title(state), total=state.problems, figures="")
         bar = self._parts[state.part]
         self._progress.update(
