@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -227,10 +228,11 @@ class _Run:
 
         async def measure(strategy: Strategy) -> Spending:
             options = self._options(strategy, Budget())
-            return await measure_spending(self._pilots(), options, self.configuration.in_flight, tell)
+            return await measure_spending(self._pilots, options, self.configuration.in_flight, tell)
 
         return await make_cell(contender, budget, measure, known, hard=self.configuration.hard)
 
+    @cached_property
     def _pilots(self) -> list[Problem]:
         """Return the problems that follow those measured, then the first ones; a quarter as many as are measured."""
         count = min(self.configuration.pilot, max(FIRST, len(self._items) // 4))

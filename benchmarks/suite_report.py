@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tts.benchmarks.needed import needed_table
@@ -22,25 +23,47 @@ _READING = (
 )
 
 
-def write_suite(folder: Path, suite: Suite, parts: Sequence[Part], measured: Sequence[Results], command: str) -> None:
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What a part came to.
+
+    Attributes:
+        part: What was measured.
+        results: What its file holds.
+        whole: Rows over all problems.
+        banded: Rows by band; none where the task has no bands.
+    """
+
+    part: Part
+    results: Results
+    whole: Sequence[Row]
+    banded: Sequence[Row]
+
+
+def sum_up(parts: Sequence[Part], measured: Sequence[Results]) -> list[Figures]:
+    """Sum up each part; takes a moment for each strategy at each budget."""
+    pairs = zip(parts, measured, strict=True)
+    return [Figures(part, results, rows(results), rows_by_band(results)) for part, results in pairs]
+
+
+def write_suite(folder: Path, suite: Suite, figures: Sequence[Figures], command: str) -> None:
     """Write the document and its plots into a folder that is there.
 
     Args:
         folder: Where to; what has the same names is replaced.
         suite: For its title and notes.
-        parts: What was measured.
-        measured: What came of each part.
+        figures: What each part came to.
         command: What was typed, for who wants to do the same.
 
     Raises:
         OSError: A file cannot be written.
     """
-    sections = [f"# {suite.title}", *_said(suite.note), f"```\n{command}\n```", *_engines(measured)]
-    for part, results in zip(parts, measured, strict=True):
-        (folder / f"{part.name}.svg").write_text(as_svg(rows(results)), encoding="utf-8")
-        if results.header.bands:
-            (folder / f"{part.name}-bands.svg").write_text(as_svg(rows_by_band(results)), encoding="utf-8")
-        sections += _section(part, results)
+    sections = [f"# {suite.title}", *_said(suite.note), f"```\n{command}\n```", *_engines(figures)]
+    for one in figures:
+        (folder / f"{one.part.name}.svg").write_text(as_svg(one.whole), encoding="utf-8")
+        if one.banded:
+            (folder / f"{one.part.name}-bands.svg").write_text(as_svg(one.banded), encoding="utf-8")
+        sections += _section(one)
     (folder / DOCUMENT).write_text("\n\n".join(sections) + "\n", encoding="utf-8")
 
 
@@ -48,12 +71,12 @@ def _said(text: str) -> list[str]:
     return [text.strip()] if text.strip() else []
 
 
-def _engines(measured: Sequence[Results]) -> list[str]:
+def _engines(figures: Sequence[Figures]) -> list[str]:
     """Say with what it was measured."""
     facts = dict.fromkeys(
         (str(header.fingerprint.get("tts")), _name(header.fingerprint.get("generator")),
          _name(header.fingerprint.get("verifier")))
-        for header in (results.header for results in measured)
+        for header in (one.results.header for one in figures)
     )  # fmt: skip
     return [f"Measured with tts {version}, generator {one}, verifier {other}." for version, one, other in facts]
 
@@ -62,19 +85,19 @@ def _name(facts: object) -> str:
     return str(facts["name"]) if isinstance(facts, dict) and "name" in facts else "none"
 
 
-def _section(part: Part, results: Results) -> Iterator[str]:
-    shown, banded = rows(results), rows_by_band(results)
+def _section(figures: Figures) -> Iterator[str]:
+    part = figures.part
     seed = f", seed {part.configuration.seed}" if part.configuration.seed else ""
     yield f"## {part.run.title or part.run.name}{seed}"
     yield from _said(part.run.note)
-    yield f"Task `{part.configuration.task}`, {results.header.problems} problems."
+    yield f"Task `{part.configuration.task}`, {figures.results.header.problems} problems."
     yield f"![accuracy against generated tokens]({part.name}.svg)"
-    yield as_markdown(shown).rstrip()
-    yield from _needed(part, shown)
-    if banded:
+    yield as_markdown(figures.whole).rstrip()
+    yield from _needed(part, figures.whole)
+    if figures.banded:
         yield "### By band of difficulty"
         yield f"![accuracy against generated tokens, by band]({part.name}-bands.svg)"
-        yield as_markdown(banded).rstrip()
+        yield as_markdown(figures.banded).rstrip()
 
 
 def _needed(part: Part, shown: Sequence[Row]) -> Iterator[str]:

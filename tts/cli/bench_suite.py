@@ -8,10 +8,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tts.benchmarks.report import rows
 from tts.benchmarks.runner import Backends, Watch
 from tts.benchmarks.suite import Part, Suite, bundled, find_suite, plan, read_suite, run_suite
-from tts.benchmarks.suite_report import DOCUMENT, pivot, write_suite
+from tts.benchmarks.suite_report import DOCUMENT, Figures, pivot, sum_up, write_suite
 from tts.cli import backends
 from tts.cli.bench_progress import watched
 from tts.cli.bench_table import plain
@@ -67,11 +66,12 @@ def _suite(args: argparse.Namespace) -> int:
         kept = one_line(str(folder))
         print(f"tts: interrupted; what was done is in {kept}: the same command goes on from there", file=sys.stderr)
         return 130
+    figures = sum_up(parts, measured)
     try:
-        write_suite(folder, suite, parts, measured, command_of(args))
+        write_suite(folder, suite, figures, command_of(args))
     except OSError as error:
         raise FileFormatError(f"{error.filename}: cannot be written: {error.strerror}") from None
-    return _tell(parts, measured, folder)
+    return _tell(figures, folder)
 
 
 def _plan(args: argparse.Namespace, suite: Suite, path: Path, choice: backends.Choice) -> list[Part]:
@@ -105,14 +105,13 @@ def command_of(args: argparse.Namespace) -> str:
     return shlex.join(words)
 
 
-def _tell(parts: Sequence[Part], measured: Sequence[Results], folder: Path) -> int:
+def _tell(figures: Sequence[Figures], folder: Path) -> int:
     """Print the tables in short, and say what failed."""
     failed = 0
-    for part, results in zip(parts, measured, strict=True):
-        shown = rows(results)
-        failed += sum(row.errors for row in shown)
-        print(f"{one_line(part.name)}: accuracy %, {count(results.header.problems, 'problem')}")
-        print(plain(*pivot(shown)))
+    for one in figures:
+        failed += sum(row.errors for row in one.whole)
+        print(f"{one_line(one.part.name)}: accuracy %, {count(one.results.header.problems, 'problem')}")
+        print(plain(*pivot(one.whole)))
     print(f"tables, intervals and plots: {one_line(str(folder / DOCUMENT))}")
     if failed:
         print(f"tts: {failed} searches failed; --retry-errors tries again", file=sys.stderr)
