@@ -12,7 +12,7 @@ from rich.console import Console
 
 from tts.benchmarks.results import read_results
 from tts.benchmarks.runner import Progress
-from tts.cli.bench_progress import Bar, Lines
+from tts.cli.bench_progress import KEPT, Bar, Lines
 from tts.cli.text import safe
 
 if TYPE_CHECKING:
@@ -213,3 +213,13 @@ def test_a_bar_shows_accuracy_and_tokens_so_far() -> None:
             show(state)
     assert "accuracy 0.500  40 tok/problem" in file.getvalue()
     assert "30/30" in file.getvalue()
+
+
+def test_bars_of_parts_long_done_make_room() -> None:
+    bar = Bar(Console(file=io.StringIO(), force_terminal=True, width=120, markup=False))
+    with bar as show:
+        for number in range(3 * KEPT):
+            show(Progress(part=f"part {number}", number=number, parts=3 * KEPT, done=1, problems=1))
+        assert [task.description.split(" (")[0] for task in bar._progress.tasks] == [
+            f"part {number}" for number in range(2 * KEPT, 3 * KEPT)
+        ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -125,6 +126,15 @@ def test_a_suite_that_was_broken_off_keeps_what_is_whole_and_goes_on(
     assert tts("bench", "suite", "two.toml", *ON, "--out", "out").code == 0
     assert (tmp_path / "out" / "first.jsonl").read_bytes() == whole
     assert read_results(tmp_path / "out" / "second.jsonl").complete
+
+
+def test_an_interrupted_suite_says_how_to_go_on(tts: Tts, suite: Path, tmp_path: Path, bench: Bench) -> None:
+    bench.more = lambda call: signal.raise_signal(signal.SIGINT) if call == 4 else None
+    ran = tts("bench", "suite", "two.toml", *ON, "--out", "out", "--quiet")
+    assert (ran.code, ran.out) == (130, "")
+    assert ran.err == "tts: interrupted; what was done is in out: the same command goes on from there\n"
+    assert (tmp_path / "out" / "first.jsonl").exists()
+    assert not (tmp_path / "out" / "results.md").exists()
 
 
 def test_quick_measures_less_and_elsewhere(tts: Tts, suite: Path, tmp_path: Path) -> None:
