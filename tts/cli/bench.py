@@ -15,7 +15,7 @@ from tts.benchmarks.results import Results, read_results
 from tts.benchmarks.runner import Backends, Watch, run_benchmark
 from tts.budget import Budget
 from tts.cli import backends, bench_suite, request
-from tts.cli.bench_progress import watched as watched
+from tts.cli.bench_progress import watched
 from tts.cli.bench_table import marked_down, rendered
 from tts.cli.text import one_line
 from tts.errors import FileFormatError, ParameterError, UnknownNameError

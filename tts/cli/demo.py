@@ -13,7 +13,7 @@ from tts.benchmarks.report import rows
 from tts.benchmarks.runner import Backends, run_benchmark
 from tts.budget import Budget
 from tts.cli import backends
-from tts.cli.bench import watched
+from tts.cli.bench_progress import watched
 from tts.cli.text import console, one_line
 from tts.cli.trace import write_page
 from tts.runtime import run_sync
