@@ -167,18 +167,18 @@ def positive(name: str, value: int) -> int:
 
 
 def _embedded_generator(model: str, *, template: str | None = None, threads: int = 1) -> Generator:
-    """Draw from the bundled Countdown policy, or from a folder of one's own; in this process, on the CPU."""
+    """Draw from the bundled arithmetic policy, or from a folder of one's own; in this process, on the CPU."""
     from tts.backends.embedded import EmbeddedGenerator
 
-    return EmbeddedGenerator(model or "countdown-policy", template=template, threads=threads)
+    return EmbeddedGenerator(model or "arithmetic-policy", template=template, threads=threads)
 
 
 def _embedded_verifier(model: str, *, template: str | None = None, threads: int = 1) -> Verifier:
-    """Score steps with the bundled Countdown process reward model, or one of one's own; in this process, on the CPU."""
+    """Score steps with the bundled process reward model, or one of one's own; in this process, on the CPU."""
     from tts.backends.embedded import EmbeddedScorer
     from tts.verifiers.process_reward import ProcessReward
 
-    return ProcessReward(EmbeddedScorer(model or "countdown-prm", template=template, threads=threads))
+    return ProcessReward(EmbeddedScorer(model or "arithmetic-prm", template=template, threads=threads))
 
 
 def _vllm_verifier(

@@ -34,7 +34,7 @@ class EmbeddedGenerator:
 
     def __init__(
         self,
-        model: str | Path = "countdown-policy",
+        model: str | Path = "arithmetic-policy",
         *,
         template: str | None = None,
         threads: int = 1,

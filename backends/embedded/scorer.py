@@ -32,7 +32,7 @@ class EmbeddedScorer:
 
     def __init__(
         self,
-        model: str | Path = "countdown-prm",
+        model: str | Path = "arithmetic-prm",
         *,
         template: str | None = None,
         threads: int = 1,

@@ -47,7 +47,7 @@ class CountdownReader:
 
 @dataclass(frozen=True, slots=True)
 class Countdown:
-    """Numbers, each used once, make a target; 1,000 problems that no training has seen.
+    """Four numbers, each used once, make a target; 1,000 problems that no training has seen.
 
     An answer is right when its expression uses each number exactly once and equals the target. A problem has many right
     answers: the gold answer is one of them. The fewer ways lead to the target, the harder it is to find one by chance:
@@ -93,5 +93,15 @@ class Countdown:
         return "some" if ways <= self.some else "many"
 
 
+@dataclass(frozen=True, slots=True)
+class CountdownHard(Countdown):
+    """Five numbers, each used once, make a target; else as `Countdown`, with one more step at which to go wrong."""
+
+    name: str = "countdown-hard"
+    size: int = 5
+    few: int = 45
+    some: int = 175
+
+
 COUNTDOWN = Countdown()
-COUNTDOWN_HARD = Countdown("countdown-hard", size=5, few=45, some=175)
+COUNTDOWN_HARD = CountdownHard()

@@ -43,6 +43,8 @@ __all__ = [
 
 STEP_COUNTS = (2, 3, 4, 5)
 LONGEST_QUESTION = 75
+LARGEST_QUANTITY = 300
+"""Of what is drawn; a step may make more and still be judged."""
 HELD_OUT_MODULUS = 8
 _IDLE_CHANCE = 0.4
 _KINDS = ("gain", "loss", "times", "share", "boxes", "bags", "bring", "take")
@@ -105,7 +107,7 @@ def draw_problem(rng: Random) -> Instance:
 
 def _attempt(steps: int, rng: Random) -> Instance | None:
     """Draw a problem of so many steps, or None where the numbers or the text come out too large."""
-    quantity = rng.randint(4, rng.choice((30, 120, 400)))
+    quantity = rng.randint(4, rng.choice((20, 60, 150)))
     forms = [rng.choice(FORMS[kind]) for kind in ("start", *_draw_kinds(steps, rng), "ask")]
     if sum(form.tokens for form in forms) > LONGEST_QUESTION:
         return None
@@ -136,11 +138,11 @@ def _draw_event(kind: str, quantity: int, rng: Random) -> tuple[tuple[int, ...],
     if kind == "idle":
         return (rng.randint(3, 60),), quantity
     if kind == "share":
-        divisors = [number for number in range(2, 31) if quantity % number == 0 and quantity > number]
+        divisors = [number for number in range(2, 13) if quantity % number == 0 and quantity > number]
         divisor = rng.choice(divisors) if divisors else 0
         return ((divisor,), quantity // divisor) if divisor else None
     if kind == "times":
-        most = min(30, LARGEST_INTERMEDIATE // quantity)
+        most = min(12, LARGEST_QUANTITY // quantity)
         factor = rng.randint(2, most) if most >= 2 else 0
         return ((factor,), quantity * factor) if factor else None
     return _draw_change(kind, quantity, rng)
@@ -149,16 +151,16 @@ def _draw_event(kind: str, quantity: int, rng: Random) -> tuple[tuple[int, ...],
 def _draw_change(kind: str, quantity: int, rng: Random) -> tuple[tuple[int, ...], int] | None:
     """Draw the numbers of an event that adds or takes away, as `_draw_event` does."""
     if _LENGTHS[kind] == 1:
-        numbers: tuple[int, ...] = (rng.randint(5, 350),)
+        numbers: tuple[int, ...] = (rng.randint(3, 120),)
         change = numbers[0]
     elif _LENGTHS[kind] == 2:
-        numbers = (rng.randint(3, 30), rng.randint(3, 30))
+        numbers = (rng.randint(3, 15), rng.randint(3, 15))
         change = numbers[0] * numbers[1]
     else:
-        numbers = (rng.randint(3, 20), *rng.sample(range(3, 25), 2))
+        numbers = (rng.randint(3, 10), *rng.sample(range(3, 16), 2))
         change = numbers[0] * (numbers[1] + numbers[2])
     quantity += change if kind in ("gain", "boxes", "bring") else -change
-    return (numbers, quantity) if 1 <= quantity <= LARGEST_INTERMEDIATE else None
+    return (numbers, quantity) if 1 <= quantity <= LARGEST_QUANTITY else None
 
 
 def is_held_out(instance: Instance) -> bool:

@@ -280,7 +280,7 @@ async def test_what_is_out_of_range_is_refused_here() -> None:
 
 def folder_with(tmp_path: Path, begins: str) -> Path:
     """Make a tokenizer whose template begins every text with a token."""
-    model = Path(embedded.__file__).parent / "models" / "countdown-policy"
+    model = Path(embedded.__file__).parent / "models" / "arithmetic-policy"
     settings = json.loads((model / "tokenizer_config.json").read_text(encoding="utf-8"))
     settings |= {"bos_token": begins, "chat_template": "{{ bos_token }}{{ messages[-1].content }}"}
     (tmp_path / "tokenizer.json").write_bytes((model / "tokenizer.json").read_bytes())

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from tests.backends.fake_vllm import Call
 
-FOLDER = Path(__file__).parents[2] / "backends/embedded/models/countdown-policy"
+FOLDER = Path(__file__).parents[2] / "backends/embedded/models/arithmetic-policy"
 TEMPLATE = "{% for message in messages %}<{{ message.content }}>\n{% endfor %}"
 
 

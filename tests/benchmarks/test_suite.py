@@ -256,13 +256,15 @@ def test_bundled_suites_can_be_planned(name: str) -> None:
 
 
 def test_the_testbed_measures_six_strategies_at_six_budgets_on_three_tasks() -> None:
-    quick = read_suite(find_suite("testbed")).shortened()
+    suite = read_suite(find_suite("testbed"))
+    quick = suite.shortened()
+    assert all(len(run.budgets) >= 6 for run in suite.runs if run.name == run.task)
     assert {run.task for run in quick.runs} == {"countdown", "countdown-hard", "arithmetic-words"}
     for run in quick.runs:
         assert {contender.strategy for contender in run.strategies} == {
             "best_of_n", "self_consistency", "beam", "a_star", "particle_filter", "first_finish",
         }  # fmt: skip
-        assert len(run.budgets) >= 6 and run.pilot <= 16
+        assert len(run.budgets) >= 4 and run.pilot <= 16
 
 
 def test_a_run_that_says_nothing_of_a_key_names_the_file(suite: Path) -> None:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 MODELS = Path(__file__).resolve().parents[2] / "backends" / "embedded" / "models"
-POLICY = "countdown-policy"
-PRM = "countdown-prm"
+POLICY = "arithmetic-policy"
+PRM = "arithmetic-prm"
 NAME = "countdown"
 """Under which every server serves its model."""
 BLOCK = 32

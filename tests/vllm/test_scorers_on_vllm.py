@@ -60,7 +60,7 @@ async def test_labels_are_those_of_the_embedded_engine_at_a_token_a_verdict(poli
     scorer = VLLMScorer(policy.url)
     await scorer.connect()
     assert (await settled(policy)).generated == before.generated
-    assert await farthest(EmbeddedScorer("countdown-policy"), scorer, LABELS) < CLOSE
+    assert await farthest(EmbeddedScorer("arithmetic-policy"), scorer, LABELS) < CLOSE
     assert (await settled(policy)).generated - before.generated == scorer.sent == 200
     with pytest.raises(NeedsError, match="--runner pooling"):
         await scorer.probabilities([[5]], [[0]])

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from tts import registry
-from tts.benchmarks.configuration import Contender, configure
+from tts.benchmarks.configuration import Contender, configure, digest
 from tts.benchmarks.report import rows
 from tts.benchmarks.runner import Backends, run_benchmark
 from tts.budget import Budget
@@ -75,9 +75,9 @@ async def _race(
         engines = Backends(generator, verifier)
 
         async def measure(name: str, configuration: Configuration) -> Results:
-            return await run_benchmark(
-                configuration, engines, folder / f"{name}-{configuration.hash()[:8]}.jsonl", watch=watch
-            )
+            facts = [dict(able.capabilities.fingerprint) for able in (generator, verifier) if able is not None]
+            path = folder / f"{name}-{digest([configuration.hash(), facts])[:8]}.jsonl"
+            return await run_benchmark(configuration, engines, path, watch=watch)
 
         one = Contender(label="one_sample", strategy="self_consistency", parameters={"n": 1})
         single = await measure("single", _configuration(args, (one,), Budget()))

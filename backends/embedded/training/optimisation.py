@@ -4,10 +4,11 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 import torch
-from torch import nn
+from torch import distributed, multiprocessing, nn
 
 Batch = TypeVar("Batch")
 _REPORT_EVERY = 50
@@ -35,7 +36,7 @@ class Schedule:
 def train(
     model: nn.Module, batches: Iterable[Batch], loss_of: Callable[[Batch], torch.Tensor], schedule: Schedule
 ) -> None:
-    """Train in place, for as many steps as the schedule says."""
+    """Train in place, for as many steps as the schedule says; with the gradients of all workers."""
     optimisers = _optimisers(model, schedule)
     rates = [group["lr"] for optimiser in optimisers for group in optimiser.param_groups]
     model.train()
@@ -47,11 +48,12 @@ def train(
         with torch.autocast("cpu", torch.bfloat16):
             loss = loss_of(batch)
         torch.autograd.backward(loss)
+        _share_gradients(model)
         for optimiser in optimisers:
             optimiser.step()
             optimiser.zero_grad()
         mean += (loss.item() - mean) / min(step + 1, _REPORT_EVERY)
-        if step % _REPORT_EVERY == 0:
+        if step % _REPORT_EVERY == 0 and worker() == 0:
             print(f"step {step}  loss {mean:.4f}  {time.monotonic() - started:.0f} s", flush=True)
     model.eval()
 
@@ -66,3 +68,41 @@ def _optimisers(model: nn.Module, schedule: Schedule) -> list[torch.optim.Optimi
         torch.optim.Muon(matrices, lr=schedule.matrix_rate, momentum=0.95, weight_decay=0.01),
         torch.optim.AdamW(others, lr=schedule.other_rate, betas=(0.9, 0.95), weight_decay=0.0),
     ]
+
+
+def worker() -> int:
+    """Return which of the workers this process is; zero where there is one."""
+    return distributed.get_rank() if distributed.is_initialized() else 0
+
+
+def workers() -> int:
+    """Return how many processes train together."""
+    return distributed.get_world_size() if distributed.is_initialized() else 1
+
+
+def _share_gradients(model: nn.Module) -> None:
+    """Replace the gradients by their mean over the workers."""
+    if workers() == 1:
+        return
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    together = torch.cat([gradient.flatten() for gradient in gradients])
+    distributed.all_reduce(together)
+    together /= workers()
+    for gradient, mean in zip(gradients, together.split([gradient.numel() for gradient in gradients]), strict=True):
+        gradient.copy_(mean.view_as(gradient))
+
+
+def together(work: Callable[..., None], count: int, *arguments: object) -> None:
+    """Call `work(*arguments)` in so many processes that train one model on shares of every batch, one thread each.
+
+    The same number of workers gives the same weights again; another number gives others.
+    """
+    with TemporaryDirectory() as folder:
+        multiprocessing.spawn(_join, (count, f"file://{folder}/meeting", work, arguments), nprocs=count)
+
+
+def _join(rank: int, count: int, meeting: str, work: Callable[..., None], arguments: tuple[object, ...]) -> None:
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=count)
+    work(*arguments)
+    distributed.destroy_process_group()

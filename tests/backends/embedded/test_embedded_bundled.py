@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 QUESTION = [Message(role="user", content="Use 18, 14, 25, 15 to make 42.")]
 
 
-@pytest.mark.parametrize("name", ["countdown-policy", "countdown-prm"])
+@pytest.mark.parametrize("name", ["arithmetic-policy", "arithmetic-prm"])
 def test_the_network_was_exported_from_the_weights_beside_it(name: str) -> None:
     folder = BUNDLED / name
     metadata = {entry.key: entry.value for entry in onnx.load(folder / "model.onnx").metadata_props}
@@ -56,8 +56,8 @@ async def test_the_policy_takes_steps(recorder: type[Recorder], request_of: Requ
 
 
 async def test_the_policy_says_what_it_reads() -> None:
-    with pytest.raises(ProblemError, match=r"'What is '.*Use 3, 5, 7, 11 to make 24"):
-        await EmbeddedGenerator().encode([Message(role="user", content="What is 3 + 4?")])
+    with pytest.raises(ProblemError, match=r"'Why'.*Use 3, 5, 7, 11 to make 24"):
+        await EmbeddedGenerator().encode([Message(role="user", content="Why is 3 + 4?")])
 
 
 async def test_the_judge_reads_what_the_policy_writes() -> None:

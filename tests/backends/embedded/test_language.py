@@ -108,8 +108,8 @@ def test_a_leading_space_is_kept_after_other_words(tmp_path: Path) -> None:
 
 def test_models_are_found_by_name_or_path(policy: Path, tmp_path: Path) -> None:
     assert find_folder(policy).name == "embedded/policy"
-    with pytest.raises(UnknownNameError, match="countdown-policy"):
-        find_folder("countdown-polcy")
+    with pytest.raises(UnknownNameError, match="arithmetic-policy"):
+        find_folder("arithmetic-polcy")
     with pytest.raises(ParameterError, match=r"embedded\.export"):
         find_folder(tmp_path)
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"a": 1}))
