@@ -22,7 +22,6 @@ from random import Random
 from tts.answers import MathAnswerReader
 from tts.benchmarks.tasks.countdown import STEP_END, answer_of, answer_text
 from tts.benchmarks.tasks.words_routes import (
-    LARGEST_INTERMEDIATE,
     PROGRAMS,
     Event,
     Plan,
