@@ -23,7 +23,7 @@ from tts.benchmarks.tasks.words_routes import LARGEST_INTERMEDIATE, Step
 
 _WRONG_RESULTS = (-10, -10, -10, -1, -1, 1, 1, 10, 10, 10)
 _WRONG_OPERATORS = {"+": "-", "-": "+", "*": "+", "/": "-"}
-_EQUATIONS, _LARGEST_FACTOR, _WRONG_SHARE = 12, 20, 0.3
+_EQUATIONS, _LARGEST_FACTOR, _WRONG_SHARE, _FARTHEST = 12, 20, 0.3, 24
 _KINDS = ("result", "result", "result", "operator", "operand")
 
 
@@ -113,7 +113,7 @@ def build_drills(count: int, seed: int) -> Rows:
     right = np.choose(operator, [total - part, part, multiplied[1], factor])
     result = np.choose(operator, [total, total - part, product, times])
     wrong = rng.random(shape) < _WRONG_SHARE
-    off = result + rng.choice(np.array(_WRONG_RESULTS), shape)
+    off = result + rng.integers(1, _FARTHEST + 1, shape) * rng.choice([-1, 1], shape)
     wrong &= (off >= 1) & (off <= LARGEST_INTERMEDIATE)
     said = np.where(wrong, off, result)
     signs = np.array([vocabulary.GLUE_IDS[f" {sign} "] for sign in "+-*/"])[operator]

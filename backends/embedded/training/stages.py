@@ -48,27 +48,28 @@ BATCH = {"four": 80, "words": 60, "five": 60, "drills": 60}
 BROAD = Lessons(
     attempts={"four": (240_000, 1), "five": (120_000, 2), "words": (120_000, 3), "drills": (120_000, 4)},
     careless=0.25,
-    slips=0.2,
+    slips=0.25,
     turns=TURNS,
     batch=BATCH,
-    schedule=Schedule(steps=6500, warm_up=100, matrix_rate=0.02, other_rate=3e-3),
+    schedule=Schedule(steps=7000, warm_up=100, matrix_rate=0.02, other_rate=3e-3),
     seed=0,
 )
 """Many mistakes, so that the reward model sees all kinds of them."""
 SHARP = Lessons(
     attempts={"four": (200_000, 21), "five": (120_000, 22), "words": (120_000, 23), "drills": (120_000, 24)},
     careless=0.1,
-    slips=0.15,
+    slips=0.2,
     turns=TURNS,
     batch=BATCH,
-    schedule=Schedule(steps=6500, warm_up=100, matrix_rate=0.01, other_rate=1.5e-3),
+    schedule=Schedule(steps=7000, warm_up=100, matrix_rate=0.01, other_rate=1.5e-3),
     seed=5,
 )
 """As many mistakes as the policy is to make."""
 LESSONS = {"broad": BROAD, "sharp": SHARP}
 PROBLEMS, ATTEMPTS_EACH = 30_000, 4
 ROLLOUT_SEEDS = {"four": 11, "five": 12, "words": 13}
-REWARD = Schedule(steps=2400, warm_up=100, matrix_rate=0.005, other_rate=7e-4)
+REWARD = Schedule(steps=3600, warm_up=100, matrix_rate=0.005, other_rate=7e-4)
+REWARD_TURNS = ("four", "words", "five", "words")
 REWARD_BATCH, REWARD_SEED = {"four": 80, "five": 60, "words": 60}, 1
 POLICY, PRM = "arithmetic-policy", "arithmetic-prm"
 _READS = (
@@ -181,7 +182,7 @@ def prm(run: Run) -> None:
 
 def _train_prm(run: Run) -> None:
     start = model.load_reward_model(run.work / "sharp-judge")
-    corpora = run.rows("rollouts", KINDS, REWARD_BATCH)
+    corpora = run.rows("rollouts", REWARD_TURNS, REWARD_BATCH)
     trained = train_reward_model(start, corpora, run.schedule(REWARD), REWARD_SEED)
     if worker() == 0:
         model.save(trained, run.work / PRM)
