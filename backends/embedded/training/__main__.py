@@ -21,6 +21,10 @@ def _arguments() -> Namespace:
     unknown = [stage for stage in arguments.stages if stage not in STAGES]
     if unknown:
         parser.error(f"no stage {unknown[0]!r}; one of {', '.join(STAGES)}")
+    if arguments.workers < 1:
+        parser.error(f"--workers is {arguments.workers}; it is at least 1")
+    if not 0 < arguments.share <= 1:
+        parser.error(f"--share is {arguments.share}; it is more than 0 and at most 1")
     return arguments
 
 
@@ -39,6 +43,9 @@ def main() -> None:
         stage(run)
         print(f"{name}: {time.monotonic() - begin:.0f} s", flush=True)
     if arguments.bundle is not None:
+        missing = [output for _, output in STAGES.values() if not (run.work / output).exists()]
+        if missing:
+            raise SystemExit(f"nothing is bundled: {run.work / missing[0]} is not there yet")
         bundle(run.work, arguments.bundle)
 
 

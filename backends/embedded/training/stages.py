@@ -188,9 +188,10 @@ def _train_prm(run: Run) -> None:
         model.save(trained, run.work / PRM)
 
 
+# What tells that a stage is done is the last file that it writes, so that one that was killed is run again.
 STAGES: dict[str, tuple[Callable[[Run], None], str]] = {
     "data": (data, "sharp/drills.npz"),
-    "broad": (broad, "broad-judge"),
+    "broad": (broad, "broad-judge/tokenizer_config.json"),
     "sharp": (sharp, f"{POLICY}/model.onnx"),
     "attempts": (attempts, "rollouts/words.npz"),
     "prm": (prm, f"{PRM}/model.onnx"),

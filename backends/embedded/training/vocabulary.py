@@ -47,7 +47,6 @@ GLUE = (
 GLUE_IDS = {glue: FIRST_NUMBER_ID + NUMBER_LIMIT + index for index, glue in enumerate(GLUE)}
 STUCK_ID = GLUE_IDS[STUCK]
 STEP_END_ID = GLUE_IDS["\n\n"]
-QUESTION_END_IDS = (GLUE_IDS[".\n"], GLUE_IDS["?\n"])
 # A question ends with a line feed; an answer begun already is continued as it is; a system message has no place.
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
