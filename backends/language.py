@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from tts.backends.optional import need
@@ -22,6 +23,9 @@ SPECIAL = re.compile(r"\b(?:bos|eos|unk|pad)_token\b")
 
 CONTEXT = 4
 """Tokens before a child that its first ones are decoded with."""
+
+DECODED = 2**15
+"""Short runs of tokens whose text is remembered, because tokens are decoded one after another, two or so at a time."""
 
 
 class Language:
@@ -59,6 +63,7 @@ class Language:
         unknown = special.get("unk_token")
         self._unknown = None if unknown is None else self._tokenizer.token_to_id(unknown)
         self._reads = _read(folder / "tts.json").get("reads")
+        self._decoded = lru_cache(DECODED)(self._decode)
 
     def render(self, messages: Sequence[Message]) -> str:
         """Render a conversation; an answer that was begun is left open, any other is asked for.
@@ -88,7 +93,10 @@ class Language:
         return ids
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """Return what tokens say; special ones say nothing."""
+        """Return what a few tokens say; special ones say nothing."""
+        return self._decoded(tuple(tokens))
+
+    def _decode(self, tokens: tuple[int, ...]) -> str:
         text: str = self._tokenizer.decode(list(tokens), skip_special_tokens=True)
         return text
 

@@ -156,6 +156,7 @@ class ScorerCapabilities:
     Attributes:
         classes: How many classes it gives probabilities of; 0 where it gives those of labels alone.
         labels: It gives next-token probabilities of labels.
+        local: It encodes and tokenizes in this process, so that nothing is gained by asking side by side.
     """
 
     name: str
@@ -166,6 +167,7 @@ class ScorerCapabilities:
     runtimes: tuple[str, ...] = ("asyncio", "trio")
     fingerprint: dict[str, str | int | float | bool | None] = field(default_factory=dict)
     labels: bool = False
+    local: bool = False
 
 
 @runtime_checkable

@@ -145,6 +145,8 @@ class Child:
 
     def _match(self, begin: int) -> Finish | None:
         """A text that ends the path counts before one that ends the step, if a token completes both."""
+        if not self._longest:
+            return None
         request, text = self.asked.request, self._transcript.text
         if any(text.find(stop, begin) >= 0 for stop in request.sampling.stops):
             return Finish.STOP

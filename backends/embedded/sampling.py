@@ -43,7 +43,8 @@ def draw(logits: Floats, draws: Sequence[Draw]) -> Integers:
     warm = temperature > 0
     narrow = warm & ((top_p < 1) | (top_k > 0))
     if len(rows := np.flatnonzero(warm & ~narrow)):
-        tokens[rows] = _pick(logits[rows], divisor[rows], uniform[rows])
+        chosen = slice(None) if len(rows) == len(logits) else rows  # a slice copies nothing
+        tokens[rows] = _pick(logits[chosen], divisor[chosen], uniform[chosen])
     if len(rows := np.flatnonzero(narrow)):
         kept = _narrowed(logits[rows], divisor[rows], top_k[rows], top_p[rows])
         tokens[rows] = _pick(kept, divisor[rows], uniform[rows])
@@ -55,7 +56,7 @@ def log_probabilities(logits: Floats, tokens: Integers) -> Doubles:
     rows = np.arange(len(tokens))
     chosen = (logits[rows, tokens] - logits.max(axis=1)).astype(np.float64)
     # One by one, because numpy may take a logarithm by another routine when there are several, or they lie apart.
-    totals = np.array([math.log(total) for total in _cumulated(logits)[:, -1].tolist()])
+    totals = np.array([math.log(total) for total in _weights(logits, 1.0).sum(axis=1).tolist()])
     capped: Doubles = np.minimum(chosen - totals, 0.0)  # rounding must not lift a certain token above one
     return capped
 
@@ -83,10 +84,14 @@ def _narrowed(logits: Floats, divisor: Floats, top_k: Integers, top_p: Doubles) 
     return np.where(kept, logits, np.float32(-np.inf))
 
 
-def _cumulated(logits: Floats, divisor: Floats | float = 1.0) -> Doubles:
+def _cumulated(logits: Floats, divisor: Floats) -> Doubles:
     """Running sums of each row's weights; accumulation goes from left to right, whatever the number of rows."""
-    weights = logits - logits.max(axis=1, keepdims=True)
-    weights /= divisor
-    np.exp(weights, out=weights)  # in place, because memory for a batch of weights is slow to come by
-    sums = weights.astype(np.float64)
+    sums = _weights(logits, divisor).astype(np.float64)
     return np.cumsum(sums, axis=1, out=sums)
+
+
+def _weights(logits: Floats, divisor: Floats | float) -> Floats:
+    """Numbers in proportion to the probabilities of a row, the greatest of them 1."""
+    weights: Floats = logits - logits.max(axis=1, keepdims=True)
+    weights /= divisor
+    return np.exp(weights, out=weights)  # in place, because memory for a batch of weights is slow to come by

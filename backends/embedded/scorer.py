@@ -68,6 +68,7 @@ class EmbeddedScorer:
             flops_per_token=2.0 * shape.parameters,
             fingerprint=self._loaded.fingerprint,
             labels=shape.head != "classes",
+            local=True,
         )
 
     async def encode(self, messages: Sequence[Message]) -> Sequence[int]:

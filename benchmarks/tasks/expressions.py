@@ -72,15 +72,11 @@ class _Parser:
 
 
 def _tokens(text: str) -> list[str]:
-    tokens: list[str] = []
-    position = 0
-    while position < len(text):
-        match = _TOKEN.match(text, position)
-        if match is None or len(tokens) == _LONGEST:
-            raise _Unreadable
-        tokens.append(_SPELLINGS.get(match[1], match[1]))
-        position = match.end()
-    return tokens
+    # What lies between the tokens is every other piece; an expression has nothing there.
+    pieces = _TOKEN.split(text, maxsplit=_LONGEST)
+    if any(pieces[::2]):
+        raise _Unreadable
+    return [_SPELLINGS.get(token, token) for token in pieces[1::2]]
 
 
 def parse(text: str) -> Expression | None:

@@ -90,6 +90,26 @@ async def test_each_text_is_looked_up_once_and_all_at_a_time() -> None:
     ]
 
 
+class LocalScorer(PlaceScorer):
+    """Answers at once, and notes in which task each text was asked for."""
+
+    capabilities = ScorerCapabilities(name="local", local=True)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked_in: list[tuple[str, int]] = []
+
+    async def tokenize(self, text: str) -> Sequence[int]:
+        self.asked_in.append((text, anyio.get_current_task().id))
+        return await super().tokenize(text)
+
+
+async def test_a_scorer_in_this_process_is_asked_in_the_caller_s_own_task() -> None:
+    scorer, here = LocalScorer(), anyio.get_current_task().id
+    await ProcessReward(scorer).score([Path(QUESTION, ("a", "b"), False), Path(QUESTION, ("a", "c"), False)])
+    assert scorer.asked_in == [("a", here), ("b", here), ("c", here)]
+
+
 async def test_an_error_of_the_tokenizer_comes_as_itself() -> None:
     with pytest.raises(ProblemError, match="no 'x' here"):
         await ProcessReward(SlowScorer(texts=2)).score([Path(QUESTION, ("x", "b"), False)])

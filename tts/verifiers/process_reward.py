@@ -96,8 +96,10 @@ class ProcessReward:
         ]
 
     async def _encode(self, paths: Sequence[Path]) -> tuple[list[list[int]], list[list[int]]]:
-        starts = await _each(self._scorer.encode, (path.messages for path in paths))
-        pieces = await _each(self._scorer.tokenize, (self._marked(step) for path in paths for step in path.steps))
+        each = _one_by_one if self._scorer.capabilities.local else _side_by_side
+        starts = await each(self._scorer.encode, dict.fromkeys(path.messages for path in paths))
+        steps = dict.fromkeys(self._marked(step) for path in paths for step in path.steps)
+        pieces = await each(self._scorer.tokenize, steps)
         sequences, positions = [], []
         for path in paths:
             ids, places = list(starts[path.messages]), []
@@ -130,14 +132,19 @@ class ProcessReward:
         await self._scorer.aclose()
 
 
-async def _each(ask: Callable[[Given], Awaitable[Found]], wanted: Iterable[Given]) -> dict[Given, Found]:
-    """Return what `ask` says of each different thing, asked at the same time."""
+async def _one_by_one(ask: Callable[[Given], Awaitable[Found]], wanted: Iterable[Given]) -> dict[Given, Found]:
+    """Return what `ask` says of each thing, without a task for each: they cost more than an answer from memory."""
+    return {thing: await ask(thing) for thing in wanted}
+
+
+async def _side_by_side(ask: Callable[[Given], Awaitable[Found]], wanted: Iterable[Given]) -> dict[Given, Found]:
+    """Return what `ask` says of each thing, asked at the same time."""
     found: dict[Given, Found] = {}
 
     async def look_up(thing: Given) -> None:
         found[thing] = await ask(thing)
 
     async with Tasks() as tasks:
-        for thing in dict.fromkeys(wanted):
+        for thing in wanted:
             tasks.start_soon(look_up, thing)
     return found
