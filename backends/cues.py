@@ -60,15 +60,22 @@ def split_verdict(cues: list[Cue], place: int, count: int) -> bool:
         return False
     verified, verdicts = (cues[i] for i in ends)
     first, rest = keys[:count], keys[count:]
-    cues[ends[0]] = {**verified, "keys": rest, "calls": len(rest), "tokens": 0}
+    calls = even_parts(verified["calls"], len(keys))
+    cues[ends[0]] = {**verified, "keys": rest, "calls": sum(calls[count:]), "tokens": 0}
     cues[ends[1]] = {**verdicts, "keys": rest, "values": verdicts["values"][count:]}
     cues[place : place + 1] = [
         {**judging, "keys": first},
-        {**verified, "keys": first, "calls": count},
+        {**verified, "keys": first, "calls": sum(calls[:count])},
         {**verdicts, "keys": first, "values": verdicts["values"][:count]},
         {**judging, "keys": rest},
     ]
     return True
+
+
+def even_parts(total: int, count: int) -> list[int]:
+    """Divide a whole number into so many parts that differ by one at most."""
+    part, more = divmod(total, count)
+    return [part + (place < more) for place in range(count)]
 
 
 def all_started(cues: Sequence[Cue]) -> bool:

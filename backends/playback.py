@@ -17,6 +17,7 @@ from tts.backends.cues import (
     child_key,
     completion_of,
     end_of,
+    even_parts,
     name_of,
     path_texts,
     split_verdict,
@@ -308,9 +309,10 @@ class Playback:
         call = self._judging.get(cue["keys"][0])
         verdicts = self._cues[self._next + 1] if self._next + 1 < len(self._cues) else {}
         if call is not None and verdicts.get("event") == "verdicts":
-            # Only the sum of the tokens read is charged, and only it is recorded.
-            tokens = [cue["tokens"]] + [0] * (len(cue["keys"]) - 1)
-            call.replies = list(map(PathScore, verdicts["values"], tokens))
+            # Only the sums of tokens and calls are charged, and only they are recorded.
+            count = len(cue["keys"])
+            tokens, calls = [cue["tokens"]] + [0] * (count - 1), even_parts(cue["calls"], count)
+            call.replies = list(map(PathScore, verdicts["values"], tokens, calls))
             call.over.set()
         passed = self._await_search(cue)
         if passed:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from tts.affinity import caller
 from tts.backends.routing import LIMIT, SPILL, WATCH, Pool
 from tts.backends.vllm_server import VLLMServer
-from tts.protocols import Capabilities, Generator, Scorer, ScorerCapabilities
+from tts.protocols import Generator, Scorer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from tts.capabilities import Capabilities, ScorerCapabilities
     from tts.protocols import GenerationRequest, Sink
     from tts.types import Message, Prompt
 

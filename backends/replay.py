@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tts.backends.playback import Playback
+from tts.capabilities import Capabilities, VerifierCapabilities
 from tts.errors import BackendError, NeedsError, ProblemError
-from tts.protocols import Capabilities, VerifierCapabilities
 from tts.retry import Retry
 
 if TYPE_CHECKING:

@@ -15,8 +15,9 @@ from tts.backends.optional import need
 from tts.backends.served import UNTAGGED
 from tts.backends.vllm_asked import Asked
 from tts.backends.vllm_drivers import Driver, Spawned, Stepped
+from tts.capabilities import Capabilities
 from tts.errors import BackendError, EngineDeadError, ParameterError, ProblemError, TTSError, UnknownNameError
-from tts.protocols import SEED_BLOCK, Capabilities
+from tts.protocols import SEED_BLOCK
 from tts.types import Prompt
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from tts.backends.served import RemoteLanguage, ask_served, ask_version, check_f
 from tts.backends.vllm_probe import CLASSIFY, GENERATE, find_form, generates
 from tts.backends.vllm_scores import EveryToken, Form, NextToken, Prefix, Row, check_row, joined, prefixes, read
 from tts.backends.vllm_server import OLDEST
+from tts.capabilities import ScorerCapabilities
 from tts.errors import BackendError, NeedsError, ParameterError
-from tts.protocols import ScorerCapabilities
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

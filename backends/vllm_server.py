@@ -10,8 +10,9 @@ from tts.backends.http import Endpoint, Timeouts
 from tts.backends.served import RemoteLanguage, ask_served, ask_version, check_fields
 from tts.backends.vllm_children import NEUTRAL, last_token, with_whole_text
 from tts.backends.vllm_wire import Reply, body_of
+from tts.capabilities import Capabilities
 from tts.errors import BackendError, ParameterError, ProblemError, TransientError
-from tts.protocols import SEED_BLOCK, Capabilities
+from tts.protocols import SEED_BLOCK
 from tts.types import Finish, Prompt
 
 if TYPE_CHECKING:

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 
 import tts
+from tts.capabilities import VerifierCapabilities
 from tts.notation import best, expand, generate, keep, loop, score, subtrees, vote
-from tts.protocols import Path, PathScore, VerifierCapabilities
+from tts.protocols import Path, PathScore
 
 PROBLEM = "Use 3, 5, 7, 2 to make 24."
 

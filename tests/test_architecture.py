@@ -15,13 +15,20 @@ KNOWN = frozenset(source.module for source in sources())
 ONLY = {
     "errors": set[str](),
     "types": {"errors"},
+    "capabilities": set[str](),
     "protocols": {"types"},
     "strategies": {
-        "aggregation", "errors", "graph", "notation", "protocols", "resampling", "seeds", "selection", "steps", "types",
-        "voting",
+        "aggregation", "capabilities", "errors", "graph", "notation", "protocols", "resampling", "seeds", "selection",
+        "steps", "types", "voting",
     },
-    "verifiers": {"aggregation", "errors", "groups", "protocols", "types", "answers", "seeds", "steps"},
-    "backends": {"admission", "affinity", "errors", "groups", "protocols", "types", "retry", "seeds", "steps", "trace"},
+    "verifiers": {
+        "aggregation", "answers", "calibration", "capabilities", "errors", "grading", "groups", "protocols", "sandbox",
+        "seeds", "steps", "types",
+    },
+    "backends": {
+        "admission", "affinity", "capabilities", "errors", "groups", "protocols", "retry", "seeds", "steps", "trace",
+        "types",
+    },
 }  # fmt: skip
 """Rooms that may use these and themselves, and no others, when they run."""
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, ClassVar
 import pytest
 
 from tests.laws.subjects import InOrder, small
+from tts.capabilities import ScorerCapabilities
 from tts.fakes import GENERATES, JUDGES, ScriptedGenerator, ScriptedVerifier, at_once, shuffled, tree_script
-from tts.protocols import PathScore, ScorerCapabilities, Strategy
+from tts.protocols import PathScore, Strategy
 from tts.selection import Answer
 from tts.testing import LawBroken, check_generator, check_scorer, check_strategy, check_verifier
 from tts.types import Completion, Finish

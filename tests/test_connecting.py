@@ -23,8 +23,8 @@ from tts.retry import Retry
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from tts.capabilities import Capabilities, VerifierCapabilities
     from tts.graph import Node
-    from tts.protocols import Capabilities, VerifierCapabilities
     from tts.search import Search
     from tts.types import Message, Prompt
 

@@ -33,8 +33,8 @@ from tts.types import Message, Problem, Sampling
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tts.capabilities import Capabilities
     from tts.graph import Node
-    from tts.protocols import Capabilities
     from tts.search import Search
     from tts.selection import Answer
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import anyio.lowlevel
 
-from tts.protocols import Capabilities, PathScore, VerifierCapabilities
+from tts.capabilities import Capabilities, VerifierCapabilities
+from tts.protocols import PathScore
 from tts.seeds import derive
 from tts.types import Completion, Finish, Prompt
 

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 from tts import registry
 from tts.errors import NeedsError
-from tts.protocols import Strategy
+from tts.protocols import Needs, Strategy
 
 if TYPE_CHECKING:
-    from tts.protocols import Capabilities, Generator, Verifier
+    from tts.capabilities import Capabilities
+    from tts.protocols import Generator, Verifier
 
 
 def check_needs(strategy: Strategy, generator: Generator, verifier: Verifier | None) -> None:
@@ -29,16 +30,25 @@ def check_needs(strategy: Strategy, generator: Generator, verifier: Verifier | N
             f"{strategy.name} scores unfinished paths; {verifier.capabilities.name} judges finished ones only: "
             "use a process reward model"
         )
-    lacking = _lacking(strategy, able)
+    lacking = _lacking(strategy.needs, able)
     if lacking is not None:
-        ability, what = lacking
-        why = f" ({able.lacks[ability]})" if ability in able.lacks else ""
-        raise NeedsError(f"{strategy.name} {what}{why}: {_what_would_do(able, verifier)}")
+        raise NeedsError(f"{strategy.name} {_said(lacking, able)}: {_what_would_do(able, verifier)}")
+    if verifier is not None:
+        judge = verifier.capabilities
+        lacking = _lacking(Needs(logprobs=judge.logprobs, top_logprobs=judge.top_logprobs), able)
+        if lacking is not None:
+            raise NeedsError(
+                f"{judge.name} {_said(lacking, able)}: use another verifier, or a generator that gives them"
+            )
 
 
-def _lacking(strategy: Strategy, able: Capabilities) -> tuple[str, str] | None:
-    """Return the ability that a strategy needs and a generator lacks, and how to say so."""
-    needs = strategy.needs
+def _said(lacking: tuple[str, str], able: Capabilities) -> str:
+    ability, what = lacking
+    return f"{what} ({able.lacks[ability]})" if ability in able.lacks else what
+
+
+def _lacking(needs: Needs, able: Capabilities) -> tuple[str, str] | None:
+    """Return the ability that is needed and that a generator lacks, and how to say so."""
     if needs.continuation and not able.continuation:
         return "continuation", f"continues paths step by step; {able.name} cannot continue a given text"
     if needs.logprobs and not able.logprobs:
@@ -53,7 +63,7 @@ def _what_would_do(able: Capabilities, verifier: Verifier | None) -> str:
     """Name the strategies that run on a generator as it is, and generators on which all do."""
     known = [registry.find("strategy", name) for name in registry.names("strategy")]
     made = [kind if isinstance(kind, Strategy) else kind() for kind in known if _needs_no_parameters(kind)]
-    running = sorted(one.name for one in made if _lacking(one, able) is None and _judged(one, verifier))
+    running = sorted(one.name for one in made if _lacking(one.needs, able) is None and _judged(one, verifier))
     other = "a vLLM server (vllm:URL) or the embedded model has it"
     return f"{', '.join(running)} would do on it; {other}" if running else other
 

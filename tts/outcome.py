@@ -84,6 +84,7 @@ def measure(search: Search, seconds: float) -> Usage:
         samples=ledger.spent.samples,
         verifier_calls=ledger.spent.verifier_calls,
         verifier_tokens=run.counts.verifier_tokens,
+        verifier_seconds=run.counts.verifier_seconds,
         seconds=seconds,
         critical_path=search.critical_path,
         pruned=_pruned_tokens(run.graph),

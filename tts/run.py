@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from tts.admission import Admission
+    from tts.capabilities import Capabilities
     from tts.graph import Node, SearchGraph
-    from tts.protocols import Capabilities, Clock, Generator, Verifier
+    from tts.protocols import Clock, Generator, Verifier
     from tts.types import Problem, Prompt, Sampling
 
 DEFAULT_MAX_TOKENS = 2048
@@ -25,11 +26,12 @@ DEFAULT_MAX_TOKENS = 2048
 
 @dataclass(slots=True)
 class Counts:
-    """Tokens that usage reports and no limit meters."""
+    """What usage reports and no limit meters."""
 
     prompt_cached: int = 0
     prompt_computed: int = 0
     verifier_tokens: int = 0
+    verifier_seconds: float = 0.0
     cancelled: int = 0
     discarded: int = 0
     failed: int = 0
@@ -112,8 +114,13 @@ class Run:
         )
         return Amounts(tokens=tokens, dollars=dollars, flops=(tokens + computed) * (able.flops_per_token or 0.0))
 
+    def scoring_hold(self, verifier: Verifier, tokens: int) -> Amounts:
+        """The most that scoring one path of so many tokens can cost."""
+        able = verifier.capabilities
+        return self.scoring_cost(verifier, able.calls, able.calls * tokens + able.extra_tokens)
+
     def scoring_cost(self, verifier: Verifier, calls: int, tokens: int) -> Amounts:
-        """What scoring so many sequences of so many tokens in all costs."""
+        """What so many calls that read so many tokens in all cost."""
         able = verifier.capabilities
         return Amounts(
             verifier_calls=calls,

@@ -69,7 +69,7 @@ async def judge(search: Search, verifier: Verifier, nodes: Sequence[Node], how: 
 
 async def _ask(search: Search, verifier: Verifier, nodes: list[Node], whole: bool) -> None:
     run = search.run
-    paths = [_path(run, node, whole) for node in nodes]
+    paths = [_path(run, verifier, node, whole) for node in nodes]
     random = generator(run.seed, "retry", nodes[0].key)
     keys = [format_key(node.key) for node in nodes]
     if run.observers:
@@ -77,7 +77,7 @@ async def _ask(search: Search, verifier: Verifier, nodes: list[Node], whole: boo
 
     async def attempt() -> Sequence[PathScore]:
         replies: Sequence[PathScore] = ()
-        began = True
+        began, begin = True, run.clock.now()
         try:
             with typed_errors(VerifierError, f"verifier {verifier.capabilities.name}"):
                 given = await verifier.score(paths)
@@ -87,33 +87,48 @@ async def _ask(search: Search, verifier: Verifier, nodes: list[Node], whole: boo
             began = error.began
             raise
         finally:
+            run.counts.verifier_seconds += run.clock.now() - begin
             if began:
-                _charge(search, verifier, keys, sum(reply.tokens for reply in replies))
+                _charge(search, verifier, keys, replies)
 
     replies = await call_with_retry(attempt, run.retry, run.clock, random, lambda _: not search.ledger.overdrawn())
     for node, path, reply in zip(nodes, paths, replies, strict=True):
         wanted = len(path.steps) if verifier.capabilities.steps else 1
         check_scores(verifier.capabilities.name, node, reply, wanted)
+        check_calls(verifier, node, reply)
         search.scores[scored_as(verifier, node, whole)] = reply
     if run.observers:
         run.emit("verdicts", keys=keys, values=[list(reply.values) for reply in replies])
 
 
-def _charge(search: Search, verifier: Verifier, keys: list[str], tokens: int) -> None:
-    """Charge what was asked for, each time, also where it was aborted or answered badly."""
+def _charge(search: Search, verifier: Verifier, keys: list[str], replies: Sequence[PathScore]) -> None:
+    """Charge what was asked for, each time, also where it was aborted or answered badly: then as one call a path."""
     run = search.run
+    tokens = sum(reply.tokens for reply in replies)
+    calls = sum(reply.calls for reply in replies) if replies else len(keys)
     run.counts.verifier_tokens += tokens
-    search.ledger.spend(run.scoring_cost(verifier, len(keys), tokens))
+    search.ledger.spend(run.scoring_cost(verifier, calls, tokens))
     if run.observers:
-        run.emit("verified", keys=keys, calls=len(keys), tokens=tokens)
+        run.emit("verified", keys=keys, calls=calls, tokens=tokens)
 
 
-def _path(run: Run, node: Node, whole: bool) -> Path:
+def _path(run: Run, verifier: Verifier, node: Node, whole: bool) -> Path:
     if whole:
         steps: tuple[str, ...] = (node.path_text,)
     else:
         steps = tuple(step for text in _texts(node) for step in split_steps(text, run.sampling.delimiters))
-    return Path(run.prompt.messages, steps, node.finished)
+    able, nodes = verifier.capabilities, node.path()
+    return Path(
+        run.prompt.messages,
+        steps,
+        node.finished,
+        logprobs=_flat(part.logprobs for part in nodes) if able.logprobs else None,
+        top_logprobs=_flat(part.top_logprobs for part in nodes) if able.top_logprobs else None,
+    )
+
+
+def _flat(parts: Iterable[Sequence[float] | None]) -> tuple[float, ...]:
+    return tuple(value for part in parts for value in part or ())
 
 
 def _texts(node: Node) -> Iterator[str]:
@@ -157,3 +172,15 @@ def check_scores(verifier: str, node: Node, reply: PathScore, wanted: int) -> No
     for place, value in enumerate(reply.values):
         if not isinstance(value, (int, float)) or not math.isfinite(value) or not 0 <= value <= 1:
             raise ScoreValueError(f"{where}: score {place} is {value!r}; expected a probability in [0, 1]")
+
+
+def check_calls(verifier: Verifier, node: Node, reply: PathScore) -> None:
+    """Refuse a reply that cost more calls than the verifier said, since no more were held for it.
+
+    Raises:
+        ScoreCountError: It did.
+    """
+    able = verifier.capabilities
+    if not 0 <= reply.calls <= able.calls:
+        where = f"verifier {able.name}, path {format_key(node.key)}"
+        raise ScoreCountError(f"{where}: {reply.calls} calls, where its capabilities say at most {able.calls}")

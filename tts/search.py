@@ -297,7 +297,7 @@ class Search:
         return cost, None if how is None else self._score_cost(parent, self._verifier(None), cap)
 
     def _score_cost(self, node: Node, verifier: Verifier, more: int) -> Amounts:
-        return self.run.scoring_cost(verifier, 1, self.run.prompt_length + node.path_tokens + more)
+        return self.run.scoring_hold(verifier, self.run.prompt_length + node.path_tokens + more)
 
     def _verifier(self, other: Verifier | None) -> Verifier:
         verifier = other or self.run.verifier

@@ -29,7 +29,8 @@ from tts.trace import TraceWriter
 from tts.types import Event, Message, Problem, Sampling
 
 if TYPE_CHECKING:
-    from tts.protocols import AnswerReader, Capabilities, VerifierCapabilities
+    from tts.capabilities import Capabilities, VerifierCapabilities
+    from tts.protocols import AnswerReader
     from tts.run import Run
     from tts.types import Prompt
 

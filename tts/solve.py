@@ -66,8 +66,7 @@ async def _solve(setup: Setup, problem: Problem) -> tuple[Outcome, TTSError | No
         problem=problem, prompt=prompt, generator=setup.generator, verifier=setup.verifier, sampling=sampling,
         caps=caps, seed=problem_seed(setup.seed, problem), clock=setup.clock, limiter=setup.limiter,
         graph=SearchGraph(prompt, reader_for(setup, problem), split), started=started,
-        deadline=deadline, logprobs=_wants_logprobs(setup),
-        top_logprobs=setup.strategy.needs.top_logprobs,
+        deadline=deadline, logprobs=_wants_logprobs(setup), top_logprobs=_top_logprobs(setup),
         retry=setup.retry, observers=observers,
     )  # fmt: skip
     return await _search(setup, Search(run, run.graph.root, Ledger(setup.budget)))
@@ -82,8 +81,15 @@ def _unread(setup: Setup, problem: Problem, seconds: float) -> Outcome:
 
 
 def _wants_logprobs(setup: Setup) -> bool:
-    able, needs = setup.generator.capabilities, setup.strategy.needs
-    return able.logprobs and (able.logprobs_free or needs.logprobs or needs.top_logprobs > 0)
+    able = setup.generator.capabilities
+    judged = setup.verifier is not None and setup.verifier.capabilities.logprobs
+    wanted = setup.strategy.needs.logprobs or judged or _top_logprobs(setup) > 0
+    return able.logprobs and (able.logprobs_free or wanted)
+
+
+def _top_logprobs(setup: Setup) -> int:
+    judged = 0 if setup.verifier is None else setup.verifier.capabilities.top_logprobs
+    return max(setup.strategy.needs.top_logprobs, judged)
 
 
 async def _search(setup: Setup, search: Search) -> tuple[Outcome, TTSError | None]:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterator, Mapping
 
-    from tts.protocols import AnswerReader, Capabilities, Strategy, VerifierCapabilities
+    from tts.capabilities import Capabilities, VerifierCapabilities
+    from tts.protocols import AnswerReader, Strategy
     from tts.run import Run
 
 FORMAT = 1

@@ -132,8 +132,9 @@ class Usage(Frozen):
     prompt_cached: int = 0
     prompt_computed: int = 0
     samples: int = Field(default=0, description="sequences asked of the engine")
-    verifier_calls: int = Field(default=0, description="sequences scored")
-    verifier_tokens: int = Field(default=0, description="tokens that the verifier read")
+    verifier_calls: int = Field(default=0, description="questions to the verifier")
+    verifier_tokens: int = Field(default=0, description="tokens that the verifier read and wrote")
+    verifier_seconds: float = Field(default=0.0, description="sum over calls of how long they took; they may overlap")
     seconds: float = Field(default=0.0, description="wall-clock")
     critical_path: int = Field(default=0, description="sampled tokens that had to be waited for, one after another")
     pruned: int = Field(default=0, description="on branches that no finished candidate goes through")

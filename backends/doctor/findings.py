@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from tts.protocols import Capabilities
+from tts.capabilities import Capabilities
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -10,8 +10,9 @@ from tts.backends.embedded.children import Asked
 from tts.backends.embedded.folder import find_folder
 from tts.backends.embedded.loaded import Loaded, at_least
 from tts.backends.worker import Worker
+from tts.capabilities import Capabilities
 from tts.errors import ParameterError, ProblemError
-from tts.protocols import SEED_BLOCK, Capabilities
+from tts.protocols import SEED_BLOCK
 from tts.types import Prompt
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from tts.backends.embedded.folder import find_folder
 from tts.backends.embedded.loaded import Loaded, at_least
 from tts.backends.embedded.readers import Posed, Readers
 from tts.backends.worker import Worker
+from tts.capabilities import ScorerCapabilities
 from tts.errors import ParameterError
-from tts.protocols import ScorerCapabilities
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

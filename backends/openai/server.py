@@ -13,9 +13,10 @@ from tts.backends.openai.probe import Abilities, probe
 from tts.backends.openai.prompts import Prompts
 from tts.backends.openai.reply import Reply
 from tts.backends.openai.wire import CHAT, COMPLETIONS, Route, Wish, body_of
+from tts.capabilities import Capabilities
 from tts.errors import BackendError, NeedsError, ParameterError, ProblemError, TransientError
 from tts.groups import Tasks
-from tts.protocols import SEED_BLOCK, Capabilities
+from tts.protocols import SEED_BLOCK
 from tts.types import Prompt
 
 if TYPE_CHECKING:

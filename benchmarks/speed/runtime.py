@@ -9,7 +9,7 @@ from array import array
 from typing import TYPE_CHECKING, ClassVar
 
 import tts
-from tts.protocols import Capabilities
+from tts.capabilities import Capabilities
 from tts.selection import Answer, best
 from tts.types import Completion, Finish, Message, Prompt
 

@@ -11,10 +11,11 @@ import anyio.lowlevel
 from tts.affinity import on_behalf_of
 from tts.backends.pool import GeneratorPool
 from tts.backends.routing import rendezvous
+from tts.capabilities import ScorerCapabilities
 from tts.checks import Received
 from tts.errors import EngineDeadError, TransientError
 from tts.fakes import GENERATES, ScriptedGenerator, tree_script
-from tts.protocols import SEED_BLOCK, GenerationRequest, ScorerCapabilities
+from tts.protocols import SEED_BLOCK, GenerationRequest
 from tts.seeds import derive
 from tts.types import Message, Prompt, Sampling
 

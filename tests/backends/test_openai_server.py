@@ -16,11 +16,12 @@ from tts.backends.openai.server import OpenAIServer
 from tts.checks import Received
 from tts.errors import BackendError, NeedsError, ParameterError, ProblemError
 from tts.fakes import ScriptedGenerator, ScriptedVerifier, tree_script
-from tts.protocols import Capabilities, GenerationRequest, Needs, Strategy
+from tts.protocols import GenerationRequest, Needs, Strategy
 from tts.testing import check_generator
 from tts.types import Finish, Message, Sampling
 
 if TYPE_CHECKING:
+    from tts.capabilities import Capabilities
     from tts.outcome import Outcome
     from tts.search import Search
     from tts.selection import Answer

@@ -98,7 +98,7 @@ def nodes_of(outcome: tts.Outcome | None) -> list[tuple[object, ...]]:
 
 def charges(outcome: tts.Outcome | None) -> dict[str, object]:
     assert outcome is not None
-    return outcome.usage.model_dump(exclude={"seconds"})
+    return outcome.usage.model_dump(exclude={"seconds", "verifier_seconds"})
 
 
 async def check(path: Path, recorded: tts.Outcome, trace: SearchTrace) -> None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 def figures(record: Record) -> dict[str, object]:
     """Return what of a record does not hang on the clock."""
-    return record.model_dump(exclude={"at": True, "session": True, "usage": {"seconds"}})
+    return record.model_dump(exclude={"at": True, "session": True, "usage": {"seconds", "verifier_seconds"}})
 
 
 async def test_every_strategy_searches_every_problem_at_every_budget(bench: Bench) -> None:

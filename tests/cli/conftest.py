@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from tts import registry
+from tts.capabilities import Capabilities
 from tts.cli.main import main
 from tts.errors import BackendError
-from tts.protocols import Capabilities
 from tts.testing import ScriptedGenerator, ScriptedVerifier, tree_script
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from tts.strategies.beam import Beam
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Tts
-    from tts.protocols import Capabilities, VerifierCapabilities
+    from tts.capabilities import Capabilities, VerifierCapabilities
 
 
 def test_everything_registered_is_listed(tts: Tts) -> None:

@@ -145,7 +145,7 @@ def test_usage_of_a_cut_trace_is_that_of_its_events(tmp_path: Path) -> None:
     outcome = record(tmp_path / "x.jsonl", "first_finish", parameters={"n": 9, "tie": "arrival"})
     [trace] = read_trace(tmp_path / "x.jsonl")
     trace.outcome = None
-    exclude = {"seconds", "critical_path", "dollars", "flops", "unobserved"}
+    exclude = {"seconds", "verifier_seconds", "critical_path", "dollars", "flops", "unobserved"}
     assert TraceView(trace).usage.model_dump(exclude=exclude) == outcome.usage.model_dump(exclude=exclude)
 
 

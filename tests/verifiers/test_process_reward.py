@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
+from tts.capabilities import ScorerCapabilities
 from tts.errors import NeedsError, ParameterError, ProblemError, ScoreCountError
-from tts.protocols import Path, ScorerCapabilities
+from tts.protocols import Path
 from tts.types import Message
 from tts.verifiers.process_reward import ProcessReward
 

@@ -11,7 +11,8 @@ from tts.protocols import connect
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tts.protocols import Capabilities, GenerationRequest, Generator, Sink
+    from tts.capabilities import Capabilities
+    from tts.protocols import GenerationRequest, Generator, Sink
     from tts.types import Completion, Message, Prompt
 
 

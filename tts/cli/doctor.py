@@ -11,11 +11,11 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, cast
 
 from tts import registry
+from tts.capabilities import VerifierCapabilities
 from tts.cli.cost import count
 from tts.cli.text import console, one_line, safe
 from tts.errors import ParameterError, TTSError
 from tts.needs import check_needs
-from tts.protocols import VerifierCapabilities
 from tts.runtime import run_sync
 
 if TYPE_CHECKING:
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from tts.backends.doctor.findings import Examination, Finding
+    from tts.capabilities import Capabilities
     from tts.cli.parser import Subparsers
-    from tts.protocols import Capabilities, Generator, Verifier
+    from tts.protocols import Generator, Verifier
 
 JUDGE = VerifierCapabilities(name="a verifier", steps=True)
 """Any process reward model: what a server lacks is no fault of the verifier that will be used with it."""

@@ -31,9 +31,10 @@ if TYPE_CHECKING:
 
     from tts.admission import Admission
     from tts.budget import Ledger
+    from tts.capabilities import Capabilities, VerifierCapabilities
     from tts.errors import TTSError
     from tts.outcome import Outcome
-    from tts.protocols import Capabilities, Clock, GenerationRequest, PathScore, VerifierCapabilities
+    from tts.protocols import Clock, GenerationRequest, PathScore
     from tts.selection import Answer
     from tts.types import Completion, Event
 

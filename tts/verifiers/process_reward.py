@@ -5,9 +5,10 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
+from tts.capabilities import VerifierCapabilities
 from tts.errors import NeedsError, ParameterError, ScoreCountError
 from tts.groups import Tasks
-from tts.protocols import PathScore, VerifierCapabilities, connect
+from tts.protocols import PathScore, connect
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
