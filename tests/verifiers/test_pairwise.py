@@ -1,0 +1,102 @@
+"""Comparisons: both orders, rankings and winners, and what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.verifiers.label_scorer import LABELS, QUESTION, READS, FakeScorer
+from tts.errors import NeedsError, ParameterError, ScoreCountError
+from tts.protocols import Verifier
+from tts.verifiers.pairwise import Pairwise, best, rank
+from tts.verifiers.verdicts import ComparePrompt
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tts.types import Message
+
+
+def shown_first(text: str) -> str:
+    return text.partition("Solution A:\n")[2].partition("\n\nSolution B:")[0]
+
+
+class Numbers:
+    """Takes the greater number for the better one, and is the surer the farther they are apart."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str]] = []
+
+    async def compare(self, messages: Sequence[Message], first: str, second: str) -> float:
+        self.asked.append((first, second))
+        return 0.5 + (int(first) - int(second)) / 20
+
+
+async def test_it_asks_in_both_orders_and_takes_the_mean() -> None:
+    scorer = FakeScorer(lambda text: {"good": 0.9, "bad": 0.3}[shown_first(text)])
+    judge = Pairwise(scorer)
+    assert await judge.compare(QUESTION, "good", "bad") == pytest.approx((0.9 + 0.7) / 2)
+    assert await judge.compare(QUESTION, "bad", "good") == pytest.approx((0.3 + 0.1) / 2)
+    assert scorer.asked[0] == (LABELS[" A"], LABELS[" B"])
+    assert scorer.seen[0].endswith("[assistant]Better solution:")
+    assert (judge.calls, judge.tokens) == (4, sum(map(len, scorer.seen)))
+
+
+async def test_a_judge_that_prefers_a_place_says_nothing() -> None:
+    assert await Pairwise(FakeScorer(lambda text: 0.95)).compare(QUESTION, "good", "bad") == pytest.approx(0.5)
+
+
+async def test_all_are_ranked_by_their_mean_against_the_others() -> None:
+    comparer = Numbers()
+    assert await rank(comparer, QUESTION, ["1", "5", "3"]) == pytest.approx([0.35, 0.65, 0.5])
+    assert sorted(comparer.asked) == [("1", "3"), ("1", "5"), ("5", "3")]
+
+
+@pytest.mark.parametrize("texts", [["1", "5", "3"], ["5", "1"], ["2"], ["3", "1", "4", "1", "5", "9", "2"], ["7", "7"]])
+async def test_both_rules_find_the_best_and_of_equal_ones_the_first(texts: list[str]) -> None:
+    wanted = texts.index(max(texts))
+    comparer = Numbers()
+    assert await best(comparer, QUESTION, texts, "knockout") == wanted
+    assert len(comparer.asked) == len(texts) - 1
+    assert await best(Numbers(), QUESTION, texts) == wanted
+
+
+async def test_what_cannot_be_compared_is_refused_before_anything_is_sent() -> None:
+    scorer = FakeScorer()
+    judge = Pairwise(scorer)
+    with pytest.raises(ParameterError, match="the second of two solutions says nothing"):
+        await judge.compare(QUESTION, "good", " ")
+    with pytest.raises(ParameterError, match=r"that begin 'good' and 'aaa.*more than the 8192 that judge"):
+        await judge.compare(QUESTION, "good", "a" * 8192)
+    with pytest.raises(ParameterError, match="there are no solutions"):
+        await best(judge, QUESTION, [])
+    with pytest.raises(ParameterError, match="1 solutions cannot be ranked"):
+        await rank(judge, QUESTION, ["good"])
+    with pytest.raises(ParameterError, match="rule is 'swiss'"):
+        await best(judge, QUESTION, ["good", "bad"], "swiss")  # type: ignore[arg-type]
+    assert scorer.rounds == 0
+
+
+async def test_a_scorer_that_loses_a_row_is_refused() -> None:
+    with pytest.raises(ScoreCountError, match="asked for two labels after each of 2 texts"):
+        await Pairwise(FakeScorer(lost=1)).compare(QUESTION, "good", "bad")
+
+
+async def test_a_model_without_labels_is_refused_at_the_start() -> None:
+    with pytest.raises(NeedsError, match="none of labels"):
+        await Pairwise(FakeScorer(able=replace(READS, labels=False))).connect()
+
+
+def test_a_prompt_that_hides_a_solution_is_refused() -> None:
+    with pytest.raises(ParameterError, match=r"the prompt's ask has no \{second\}"):
+        ComparePrompt(ask="{problem} {first}")
+
+
+async def test_it_is_no_verifier_and_releases_its_scorer() -> None:
+    scorer = FakeScorer()
+    judge = Pairwise(scorer)
+    assert not isinstance(judge, Verifier)
+    await judge.aclose()
+    assert scorer.closed

@@ -1,0 +1,297 @@
+"""How judges reach a language model: label probabilities by a scorer, text by a generator, checked beforehand."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
+
+from tts.capabilities import VerifierCapabilities
+from tts.errors import NeedsError, ParameterError, ScoreCountError, ScoreValueError, VerifierError
+from tts.groups import Tasks
+from tts.protocols import SEED_BLOCK, GenerationRequest, connect
+from tts.seeds import derive
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
+
+    from tts.capabilities import Capabilities, ScorerCapabilities
+    from tts.protocols import Generator, Scorer
+    from tts.types import Completion, Message, Prompt, Sampling
+
+Given = TypeVar("Given")
+Found = TypeVar("Found")
+Conversation = tuple["Message", ...]
+
+TEMPLATE_TOKENS = 64
+"""What a chat template may add to a conversation, at most, in the bounds on what a judge reads."""
+
+
+async def each(
+    ask: Callable[[Given], Awaitable[Found]], wanted: Iterable[Given], *, beside: bool = True
+) -> dict[Given, Found]:
+    """Return what `ask` says of each distinct thing, asked at the same time, or one after another in this task."""
+    distinct = dict.fromkeys(wanted)
+    if not beside:
+        return {thing: await ask(thing) for thing in distinct}
+    found: dict[Given, Found] = {}
+
+    async def look_up(thing: Given) -> None:
+        found[thing] = await ask(thing)
+
+    async with Tasks() as tasks:
+        for thing in distinct:
+            tasks.start_soon(look_up, thing)
+    return found
+
+
+def longest(*texts: str) -> int:
+    """Return the most tokens that a text of these can have: its bytes, which are never fewer."""
+    return max(len(text.encode(errors="surrogatepass")) for text in texts)
+
+
+def base_seed(*parts: object) -> int:
+    """Return a request's seed by what it asks, and nothing that is asked beside it."""
+    return derive(*parts) // SEED_BLOCK * SEED_BLOCK
+
+
+def judge_capabilities(
+    kind: str,
+    models: dict[str, Capabilities | ScorerCapabilities],
+    facts: dict[str, str | int | float | bool | None],
+    *,
+    calls: int,
+    extra_tokens: int,
+    steps: bool = False,
+) -> VerifierCapabilities:
+    """Return what a judge made of these models gives and costs.
+
+    Where there are two, each token is charged at the higher of their prices, since a path's charge is one number of
+    tokens; it is unknown if one of them is.
+
+    Args:
+        kind: What the judge is called.
+        models: What each model can do, by what it does; the first gives the name, and its facts their names.
+        facts: What else identifies the judge.
+        calls: Of `VerifierCapabilities`, as are the others.
+        extra_tokens: See there.
+        steps: See there.
+    """
+    able = list(models.values())
+    own = {
+        (key if place == 0 else f"{role}.{key}"): value
+        for place, (role, one) in enumerate(models.items())
+        for key, value in {**one.fingerprint, "name": one.name}.items()
+    }
+    return VerifierCapabilities(
+        name=f"{kind}({able[0].name})",
+        steps=steps,
+        calls=calls,
+        extra_tokens=extra_tokens,
+        dollars_per_token=_highest(one.dollars_per_token for one in able),
+        flops_per_token=_highest(one.flops_per_token for one in able),
+        runtimes=tuple(loop for loop in able[0].runtimes if all(loop in one.runtimes for one in able)),
+        fingerprint={**own, **facts},
+    )
+
+
+def _highest(prices: Iterable[float | None]) -> float | None:
+    known: list[float] = []
+    for price in prices:
+        if price is None:
+            return None
+        known.append(price)
+    return max(known)
+
+
+class Reader:
+    """Reads how likely a verdict is the positive one of two labels: P(positive) / (P(positive) + P(negative)).
+
+    That is the score of Reasoning's Razor (arXiv 2510.21049); a percentage that the model writes is never read. How
+    much probability lies on neither label is not seen, so a model that would say something else is not noticed.
+    """
+
+    def __init__(self, scorer: Scorer, positive: str, negative: str) -> None:
+        """Name a scorer and the two labels, each one token."""
+        self.scorer = scorer
+        self._texts = (positive, negative)
+        self._labels: tuple[int, ...] = ()
+
+    async def connect(self) -> None:
+        """Let the scorer find out what it can do.
+
+        Raises:
+            NeedsError: It gives no labels.
+            ParameterError: A label is not one token, or both are the same one.
+        """
+        await connect(self.scorer)
+        able = self.scorer.capabilities
+        if not able.labels:
+            raise NeedsError(
+                f"{able.name} gives probabilities of {able.classes} classes and none of labels: "
+                "a judge is a language model"
+            )
+        await self.labels()
+
+    async def labels(self) -> tuple[int, ...]:
+        """Return the two labels' token ids, looked up once.
+
+        Raises:
+            ParameterError: A label is not one token, or both are the same one.
+        """
+        if not self._labels:
+            found: list[int] = []
+            for label in self._texts:
+                tokens = await self.scorer.tokenize(label) if label else ()
+                if len(tokens) != 1:
+                    raise ParameterError(f"label {label!r} is {len(tokens)} tokens; a label is one")
+                found += tokens
+            if found[0] == found[1]:
+                raise ParameterError(f"labels {self._texts} are tokens {found}: the model cannot tell them apart")
+            self._labels = tuple(found)
+        return self._labels
+
+    async def encode(self, conversations: Iterable[Conversation]) -> dict[Conversation, Sequence[int]]:
+        """Return the token ids of each distinct conversation."""
+        return await each(self.scorer.encode, conversations, beside=not self.scorer.capabilities.local)
+
+    async def tokenize(self, texts: Iterable[str]) -> dict[str, Sequence[int]]:
+        """Return the token ids of each distinct text; the empty one has none."""
+        said = filter(None, texts)
+        return {"": (), **await each(self.scorer.tokenize, said, beside=not self.scorer.capabilities.local)}
+
+    def check_room(self, tokens: int, where: str, *, writing: int = 0) -> None:
+        """Refuse what does not fit, with what will be written before the verdict, and the verdict's own token.
+
+        Raises:
+            ParameterError: It is longer than the scorer's context.
+        """
+        able = self.scorer.capabilities
+        if able.context is not None and tokens + writing + 1 > able.context:
+            raise ParameterError(
+                f"{where}: {tokens} tokens to read, {writing} to write and 1 for the verdict are more than the "
+                f"{able.context} that {able.name} holds: use a judge with a longer context, or lower max_tokens"
+            )
+
+    async def read(self, sequences: Sequence[Sequence[int]]) -> list[float]:
+        """Return the probability of the positive label after each sequence.
+
+        Raises:
+            ScoreCountError: The scorer did not return a row of two for each.
+            ScoreValueError: One is no probability.
+        """
+        places = [[len(sequence) - 1] for sequence in sequences]
+        rows = await self.scorer.probabilities(sequences, places, labels=await self.labels())
+        name = self.scorer.capabilities.name
+        if [[len(row) for row in of_one] for of_one in rows] != [[2]] * len(sequences):
+            raise ScoreCountError(
+                f"{name} was asked for two labels after each of {len(sequences)} texts, and gave {rows}"
+            )
+        values = [float(of_one[0][0]) for of_one in rows]
+        for value in values:
+            if not math.isfinite(value) or not 0 <= value <= 1:
+                raise ScoreValueError(f"{name} gave {value!r} for a verdict; expected a probability in [0, 1]")
+        return values
+
+
+@dataclass(slots=True)
+class Samples:
+    """A sink that keeps what was sampled, by its place, and counts the prompt."""
+
+    completions: dict[int, Completion] = field(default_factory=dict)
+    prompted: int = 0
+
+    def prompt(self, *, cached: int, computed: int) -> None:
+        """Count prompt tokens, cached or not."""
+        self.prompted += cached + computed
+
+    def progress(self, index: int, tokens: int) -> None:
+        """Nothing is stopped midway."""
+
+    def finish(self, index: int, completion: Completion) -> None:
+        """Keep a sample."""
+        self.completions[index] = completion
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a generator wrote, in the order of its seeds, and how many tokens it read and wrote: the prompt once."""
+
+    completions: tuple[Completion, ...]
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """A rendered conversation, with the beginning of the answer, that something can be written after."""
+
+    prompt: Prompt
+    opening: tuple[int, ...]
+
+
+class Writer:
+    """Samples text after a conversation, with a cap that fits into the context."""
+
+    def __init__(self, generator: Generator, sampling: Sampling, cap: int, opening: str = "") -> None:
+        """Say how to draw.
+
+        Args:
+            generator: The model.
+            sampling: Temperature, stops and the rest.
+            cap: Tokens of each sample, where the sampling names no `max_tokens`.
+            opening: Text with which each sample begins.
+        """
+        self.generator = generator
+        self.sampling = sampling
+        self.cap = sampling.max_tokens or cap
+        self._opening = opening
+
+    async def connect(self) -> None:
+        """Let the generator find out what it can do.
+
+        Raises:
+            NeedsError: It cannot go on with a text that was begun, and an opening is given.
+        """
+        await connect(self.generator)
+        able = self.generator.capabilities
+        if self._opening and not able.continuation:
+            raise NeedsError(f"{able.name} cannot go on after {self._opening!r}: leave the prompt's opening out")
+
+    async def prepare(self, conversation: Conversation, where: str) -> Sheet:
+        """Render a conversation, and see whether it and what is to be written fit.
+
+        Raises:
+            ParameterError: They do not.
+        """
+        prompt = await self.generator.encode(conversation)
+        opening = tuple(await self.generator.tokenize(self._opening)) if self._opening else ()
+        able, length = self.generator.capabilities, len(prompt.token_ids) + len(opening)
+        if able.context is not None and length + self.cap > able.context:
+            raise ParameterError(
+                f"{where}: {length} tokens to read and {self.cap} to write are more than the {able.context} that "
+                f"{able.name} holds: lower max_tokens, or use a judge with a longer context"
+            )
+        return Sheet(prompt, opening)
+
+    async def write(self, sheet: Sheet, *, count: int, seed: int, where: str) -> Written:
+        """Draw so many samples, whose texts come after the opening.
+
+        Raises:
+            VerifierError: The generator gave fewer, or one in which nothing is said.
+        """
+        samples = Samples()
+        await self.generator.generate(
+            GenerationRequest(
+                prompt=sheet.prompt, text=self._opening, token_ids=sheet.opening, count=count, seed=seed,
+                max_tokens=self.cap, delimiters=(), sampling=self.sampling,
+            ),
+            samples,
+        )  # fmt: skip
+        name, found = self.generator.capabilities.name, samples.completions
+        if sorted(found) != list(range(count)):
+            raise VerifierError(f"{where}: {name} was asked for {count} verdicts and gave {len(found)}")
+        completions = tuple(found[place] for place in range(count))
+        if not any(completion.text.strip() for completion in completions):
+            raise VerifierError(f"{where}: {name} said nothing in {count} verdicts")
+        read = len(sheet.prompt.token_ids) + len(sheet.opening) if sheet.prompt.token_ids else samples.prompted
+        return Written(completions, read + sum(completion.tokens for completion in completions))
