@@ -1,4 +1,7 @@
-"""Accuracy against tokens as SVG, written by hand: no plotting library, and the same bytes for the same figures."""
+"""Plots as SVG, written by hand: no plotting library, and the same bytes for the same figures.
+
+Accuracy against tokens, and the share of good labels against the score that they got.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from xml.sax.saxutils import escape
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 WIDTH, HEIGHT = 640, 400
 LEFT, RIGHT, TOP, BOTTOM = 56, 150, 16, 44
@@ -18,10 +21,10 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#0
 
 
 class Point(NamedTuple):
-    """Tokens a problem, and the accuracy they buy with its interval."""
+    """A share, such as an accuracy, with its interval, and what it is plotted against: tokens a problem, or a score."""
 
-    tokens: float
-    accuracy: float
+    across: float
+    share: float
     low: float
     high: float
 
@@ -30,7 +33,7 @@ class _Axes:
     """Where a point lies on the page: tokens by their logarithm, accuracy from 0 to 1."""
 
     def __init__(self, points: Sequence[Point], left: float = LEFT, right: float = WIDTH - RIGHT) -> None:
-        tokens = [point.tokens for point in points]
+        tokens = [point.across for point in points]
         self.left, self.right = left, right
         self.first = math.floor(math.log2(min(tokens)))
         self.last = max(self.first + 1, math.ceil(math.log2(max(tokens))))
@@ -44,7 +47,7 @@ class _Axes:
         return round(TOP + (1 - accuracy) * (HEIGHT - TOP - BOTTOM), 1)
 
     def grid(self) -> list[str]:
-        drawn = [self._line(share / 5) for share in range(6)]
+        drawn = [_rule(self.y(tick / 5), self.left, self.right, tick / 5) for tick in range(6)]
         # A label takes some 50 units.
         step = math.ceil((self.last - self.first) / ((self.right - self.left) // 50))
         for power in range(self.first, self.last + 1, step):
@@ -52,9 +55,11 @@ class _Axes:
             drawn.append(_text(self.x(2.0**power), HEIGHT - BOTTOM + 18, label, "middle"))
         return drawn
 
-    def _line(self, share: float) -> str:
-        line = f'<line x1="{self.left}" y1="{self.y(share)}" x2="{self.right}" y2="{self.y(share)}" stroke="#ddd"/>'
-        return line + _text(self.left - 8, self.y(share) + 4, f"{share:.1f}", "end")
+
+def _rule(y: float, left: float, right: float, share: float) -> str:
+    """Draw a line across the field at a share, with its label."""
+    line = f'<line x1="{left}" y1="{y}" x2="{right}" y2="{y}" stroke="#ddd"/>'
+    return line + _text(left - 8, y + 4, f"{share:.1f}", "end")
 
 
 def _text(x: float, y: float, text: str, anchor: str = "start") -> str:
@@ -91,17 +96,41 @@ def panels_svg(panels: Mapping[str, Mapping[str, Sequence[Point]]]) -> str:
     return _page(width, HEIGHT, drawn, (LEFT + width - RIGHT) / 2, above=TITLE)
 
 
-def _page(width: float, height: float, drawn: Sequence[str], middle: float, above: float = 0) -> str:
+def reliability_svg(lines: Mapping[str, Sequence[Point]]) -> str:
+    """Draw a line of points with their intervals for each label, beside the diagonal on which scores are chances."""
+    y, right, middle = _Axes.y, LEFT + HEIGHT - TOP - BOTTOM, LEFT + (HEIGHT - TOP - BOTTOM) / 2
+
+    def x(score: float) -> float:
+        return round(LEFT + score * (right - LEFT), 1)
+
+    drawn = [f'<line x1="{LEFT}" y1="{y(0)}" x2="{right}" y2="{y(1)}" stroke="#999" stroke-dasharray="4"/>']
+    for tick in range(6):
+        share = tick / 5
+        drawn += [_rule(y(share), LEFT, right, share), _text(x(share), HEIGHT - BOTTOM + 18, f"{share:.1f}", "middle")]
+    for place, (label, line) in enumerate(lines.items()):
+        drawn += _connect([(x(point.across), point) for point in sorted(line)], y, _colour(place))
+        drawn += _legend(right + RIGHT, place, label)
+    return _page(right + RIGHT, HEIGHT, drawn, middle, names=("mean score", "share of good labels"))
+
+
+def _page(
+    width: float,
+    height: float,
+    drawn: Sequence[str],
+    middle: float,
+    above: float = 0,
+    names: tuple[str, str] = ("generated tokens a problem", "accuracy"),
+) -> str:
     """Return the document around what is drawn, with the names of the axes and room for titles above."""
-    names = [
-        _text(middle, height - 8, "generated tokens a problem", "middle"),
-        f'<text transform="translate(14 {height / 2}) rotate(-90)" text-anchor="middle">accuracy</text>',
+    written = [
+        _text(middle, height - 8, names[0], "middle"),
+        f'<text transform="translate(14 {height / 2}) rotate(-90)" text-anchor="middle">{names[1]}</text>',
     ]
     top = f"{-above:g}" if above else "0"
     box = f'viewBox="0 {top} {width} {height + above:g}" font-family="sans-serif" font-size="12"'
     head = f'<svg xmlns="http://www.w3.org/2000/svg" {box}>'
     ground = f'<rect y="{top}" width="{width}" height="{height + above:g}" fill="#fff"/>'
-    return "\n".join([head, ground, *drawn, *names, "</svg>", ""])
+    return "\n".join([head, ground, *drawn, *written, "</svg>", ""])
 
 
 def _colour(place: int) -> str:
@@ -109,12 +138,16 @@ def _colour(place: int) -> str:
 
 
 def _draw(axes: _Axes, colour: str, line: Sequence[Point]) -> list[str]:
-    path = " ".join(f"{axes.x(point.tokens)},{axes.y(point.accuracy)}" for point in line)
+    return _connect([(axes.x(point.across), point) for point in line], axes.y, colour)
+
+
+def _connect(spots: Sequence[tuple[float, Point]], y: Callable[[float], float], colour: str) -> list[str]:
+    """Draw a line through points, each at its place across, with their intervals."""
+    path = " ".join(f"{x},{y(point.share)}" for x, point in spots)
     drawn = [f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>']
-    for point in line:
-        x = axes.x(point.tokens)
-        bar = f'<line x1="{x}" y1="{axes.y(point.low)}" x2="{x}" y2="{axes.y(point.high)}" stroke="{colour}"/>'
-        drawn.append(bar + f'<circle cx="{x}" cy="{axes.y(point.accuracy)}" r="3.5" fill="{colour}"/>')
+    for x, point in spots:
+        bar = f'<line x1="{x}" y1="{y(point.low)}" x2="{x}" y2="{y(point.high)}" stroke="{colour}"/>'
+        drawn.append(bar + f'<circle cx="{x}" cy="{y(point.share)}" r="3.5" fill="{colour}"/>')
     return drawn
 
 

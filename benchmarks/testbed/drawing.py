@@ -58,12 +58,15 @@ async def draw(
 ) -> list[Completion]:
     """Draw `count` children of a path, each to its end, as a search does for whole paths.
 
+    They come with log-probabilities where the verifier judges by them.
+
     Raises:
         BackendError: The generator failed for good, or did not deliver every child.
     """
+    able = setup.verifier.capabilities if setup.verifier else None
     request = GenerationRequest(
         prompt=prompt, text=text, token_ids=token_ids, count=count, seed=seed, max_tokens=max_tokens, delimiters=(),
-        sampling=sampling,
+        sampling=sampling, logprobs=able is not None and able.logprobs, top_logprobs=able.top_logprobs if able else 0,
     )  # fmt: skip
     sink = Collector()
     random = generator("retry", seed)
@@ -75,10 +78,10 @@ async def draw(
 
 
 async def score(setup: Setup, paths: Sequence[Path]) -> list[tuple[float, ...]]:
-    """Return the verifier's value of each step of each path, in [0, 1].
+    """Return the verifier's values of each path, in [0, 1]: one a step, or a single one where it judges whole paths.
 
     Raises:
-        VerifierError: There is none, it failed for good, or it gave no probability for some step.
+        VerifierError: There is none, it failed for good, or it gave another number of values, or no probability.
     """
     verifier = setup.verifier
     if verifier is None:
@@ -92,8 +95,8 @@ async def score(setup: Setup, paths: Sequence[Path]) -> list[tuple[float, ...]]:
 
 
 def _checked(verifier: Verifier, path: Path, values: Sequence[float]) -> tuple[float, ...]:
-    name = verifier.capabilities.name
-    if len(values) != len(path.steps):
+    name, wanted = verifier.capabilities.name, len(path.steps) if verifier.capabilities.steps else 1
+    if len(values) != wanted:
         raise ScoreCountError(f"verifier {name}: {len(path.steps)} steps, but {len(values)} scores")
     for value in values:
         if not (math.isfinite(value) and 0 <= value <= 1):

@@ -101,7 +101,7 @@ def _fingerprint(setup: Setup) -> dict[str, Any]:
 
 async def _measure(bench: Bench, note: Note) -> TaskFigures:
     settings, name = bench.settings, bench.task.name
-    items = _items(bench)
+    items = items_of(bench)
     note(f"{name}: {settings.samples} samples of each of {len(items)} problems")
     pools = await draw_pools(bench, items)
     calibration, left_out = None, 0
@@ -119,7 +119,12 @@ async def _measure(bench: Bench, note: Note) -> TaskFigures:
     )
 
 
-def _items(bench: Bench) -> Sequence[Item]:
+def items_of(bench: Bench) -> Sequence[Item]:
+    """Return the problems that are asked.
+
+    Raises:
+        ParameterError: There are none.
+    """
     settings = bench.settings
     items = bench.task.items(settings.skip + settings.problems)[settings.skip :]
     if not items:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from tts.affinity import on_behalf_of
 from tts.benchmarks.testbed.drawing import draw, each, score, seed_of
-from tts.errors import ParameterError
+from tts.errors import NeedsError, ParameterError
 from tts.graph import ThinkingSplitter
 from tts.protocols import Path
 from tts.run import resolve_caps
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
 
     from tts.benchmarks.testbed.settings import Settings
+    from tts.capabilities import VerifierCapabilities
     from tts.setup import Setup
     from tts.tasks import Item, LabelledTask
     from tts.types import Completion, Prompt
@@ -134,18 +135,30 @@ async def _draw_pool(bench: Bench, item: Item) -> Pool:
         drawn = await draw(
             setup, prompt, setup.sampling, count=settings.samples, seed=seed_of(*about, "pool"), max_tokens=cap
         )
-        judged = await _judge(bench, item, prompt, [*greedy, *drawn])
+        judged = await judge(bench, item, prompt, [*greedy, *drawn])
     return Pool(item, prompt, tuple(judged[1:]), judged[0])
 
 
-async def _judge(bench: Bench, item: Item, prompt: Prompt, drawn: Sequence[Completion]) -> list[Attempt]:
-    """Read, label and score samples; those that say the same once."""
-    distinct = list(dict.fromkeys((completion.text, completion.finish) for completion in drawn))
-    read = [_label(bench, item, bench.read(item, prompt, *said)) for said in distinct]
-    paths = [Path(prompt.messages, attempt.steps, attempt.finished) for attempt in read if attempt.steps]
-    scores = iter(await score(bench.setup, paths))
-    scored = [replace(attempt, scores=next(scores)) if attempt.steps else attempt for attempt in read]
-    known = dict(zip(distinct, scored, strict=True))
+async def judge(bench: Bench, item: Item, prompt: Prompt, drawn: Sequence[Completion]) -> list[Attempt]:
+    """Read and score samples; those that say the same once. Parts are labelled where the verifier judges parts.
+
+    What the verifier cannot judge has no scores: a sample of no parts, or one cut off where it judges finished ones.
+
+    Raises:
+        VerifierError: The verifier failed for good.
+        ParameterError: The task did not label every part.
+    """
+    able = capabilities_of_judge(bench.setup)
+    distinct: dict[tuple[str, Finish], Completion] = {}
+    for completion in drawn:
+        distinct.setdefault((completion.text, completion.finish), completion)
+    known = {said: bench.read(item, prompt, *said) for said in distinct}
+    if able.steps:
+        known = {said: _label(bench, item, attempt) for said, attempt in known.items()}
+    judged = [said for said, attempt in known.items() if attempt.steps and (attempt.finished or able.partial)]
+    paths = [_path(able, prompt, known[said], distinct[said]) for said in judged]
+    for said, scores in zip(judged, await score(bench.setup, paths), strict=True):
+        known[said] = replace(known[said], scores=scores)
     return [
         replace(
             known[completion.text, completion.finish],
@@ -154,6 +167,27 @@ async def _judge(bench: Bench, item: Item, prompt: Prompt, drawn: Sequence[Compl
         )
         for completion in drawn
     ]
+
+
+def capabilities_of_judge(setup: Setup) -> VerifierCapabilities:
+    """Return what the verifier can do.
+
+    Raises:
+        NeedsError: There is no verifier.
+    """
+    if setup.verifier is None:
+        raise NeedsError("nothing can be scored without a verifier")
+    return setup.verifier.capabilities
+
+
+def _path(able: VerifierCapabilities, prompt: Prompt, attempt: Attempt, completion: Completion) -> Path:
+    return Path(
+        prompt.messages,
+        attempt.steps,
+        attempt.finished,
+        logprobs=tuple(completion.logprobs or ()) if able.logprobs else None,
+        top_logprobs=tuple(completion.top_logprobs or ()) if able.top_logprobs else None,
+    )
 
 
 def _label(bench: Bench, item: Item, attempt: Attempt) -> Attempt:

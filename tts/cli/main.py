@@ -28,6 +28,7 @@ COMMANDS = {
     "strategy": ("tts.cli.strategy", "show what a strategy does"),
     "doctor": ("tts.cli.doctor", "what a server can do, and which strategies run on it"),
     "bench": ("tts.cli.bench", "measure strategies on a benchmark"),
+    "verifier": ("tts.cli.verifier", "measure how well a verifier judges, and calibrate it"),
     "trace": ("tts.cli.trace", "look into what a search did"),
     "demo": ("tts.cli.demo", "six strategies race on the bundled model, in about a minute"),
 }
