@@ -17,6 +17,11 @@ from tts.testing import ScriptedGenerator, ScriptedVerifier
 PATHS = replace(JUDGES, steps=False, partial=False)
 
 
+@pytest.fixture(autouse=True)
+def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tts.benchmarks.verifier_metrics.RESAMPLES", 20)
+
+
 async def run(
     verifier: ScriptedVerifier | None = None, *, task: Any = None, generator: Any = None, **more: Any
 ) -> Evaluation:

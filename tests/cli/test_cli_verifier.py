@@ -24,6 +24,7 @@ EVALUATE = (
 
 @pytest.fixture(autouse=True)
 def digits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tts.benchmarks.verifier_metrics.RESAMPLES", 20)
     monkeypatch.setitem(registry._added["task"], "digits", Digits())
     monkeypatch.setitem(registry._added["generator"], "digits", lambda rest: ScriptedGenerator(say))
     monkeypatch.setitem(registry._added["verifier"], "digits", lambda rest: ScriptedVerifier(value=value))

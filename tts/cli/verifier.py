@@ -153,11 +153,10 @@ def _said_of_map(calibration: Calibration | None) -> Iterator[str]:
     if calibration is None:
         return
     made, on = calibration.map, calibration.fitted_on
-    what = (
-        f"slope {made.slope:.3f}, intercept {made.intercept:.3f}"
-        if made.kind == "platt"
-        else f"{len(made.scores)} knots"
-    )
+    if isinstance(made, Platt):
+        what = f"slope {made.slope:.3f}, intercept {made.intercept:.3f}"
+    else:
+        what = f"{len(made.scores)} knots"
     where = f"{on.good} good and {on.bad} bad labels of {one_line(on.task)}"
     yield f"{made.kind} map ({what}), fitted on {where}"
 
