@@ -1,0 +1,107 @@
+"""Small reward models with random weights, written as the real ones are: safetensors, configuration, tokenizer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+from tokenizers import Regex, Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Split
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SIZES = {
+    "vocab_size": 128, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "max_position_embeddings": 512, "initializer_range": 0.4,
+}  # fmt: skip
+SPECIAL = ("<unk>", "<s>", "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<extra_0>")
+WORDS = (" ки", "\n\n", "\n", *map(chr, range(32, 127)))
+CHAT = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def write_tokenizer(folder: Path, template: str | None = CHAT) -> None:
+    """Write a tokenizer whose tokens are characters, line breaks, Math-Shepherd's mark and a few special ones."""
+    words = {word: place for place, word in enumerate((*SPECIAL, *WORDS))}
+    tokenizer = Tokenizer(WordLevel(words, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = Split(Regex(r" ки|\n\n|\n|."), behavior="isolated")
+    whole = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token="<unk>", bos_token="<s>", additional_special_tokens=list(SPECIAL[2:])
+    )
+    whole.chat_template = template
+    whole.save_pretrained(folder)
+
+
+def write_model(folder: Path, kind: str, config: Any, dtype: str = "float32", **head: torch.Tensor) -> Path:
+    """Write a model of one of transformers' classes with random weights, and the weights of a head beside them."""
+    torch.manual_seed(7)
+    model = getattr(transformers, kind)(config)
+    for name, parameter in model.named_parameters():
+        # Norms and biases are ones and zeros when new, which would hide that they are not loaded.
+        if parameter.ndim == 1:
+            torch.nn.init.normal_(parameter, mean=1.0 if "norm" in name else 0.0, std=0.3)
+    model.to(getattr(torch, dtype)).save_pretrained(folder)
+    if head:
+        path = folder / "model.safetensors"
+        weights = load_file(path) | {name: weight.to(getattr(torch, dtype)) for name, weight in head.items()}
+        save_file(weights, path, metadata={"format": "pt"})
+    write_tokenizer(folder)
+    return folder
+
+
+def normal(*shape: int, seed: int) -> torch.Tensor:
+    """Return random weights, the same for the same seed."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)) / shape[-1] ** 0.5
+
+
+def qwen_prm(folder: Path, dtype: str = "float32") -> Path:
+    """Qwen2 with the two-layer head of Qwen2.5-Math-PRM."""
+    config = transformers.Qwen2Config(**SIZES, architectures=["Qwen2ForProcessRewardModel"])
+    head = {
+        "score.0.weight": normal(32, 32, seed=1), "score.0.bias": normal(32, seed=2),
+        "score.2.weight": 2 * normal(2, 32, seed=3), "score.2.bias": normal(2, seed=4),
+    }  # fmt: skip
+    return rename(write_model(folder, "Qwen2ForCausalLM", config, dtype, **head), "Qwen2ForProcessRewardModel")
+
+
+def skywork_prm(folder: Path, dtype: str = "float32") -> Path:
+    """Qwen2 with the value head of Skywork-o1-Open-PRM."""
+    head = {"v_head.summary.weight": normal(1, 32, seed=1), "v_head.summary.bias": normal(1, seed=2)}
+    folder = write_model(folder, "Qwen2ForCausalLM", transformers.Qwen2Config(**SIZES), dtype, **head)
+    return rename(folder, "Qwen2ForPrmModel")
+
+
+def mistral(folder: Path, dtype: str = "float32") -> Path:
+    """A Mistral language model, as Math-Shepherd's."""
+    return write_model(folder, "MistralForCausalLM", transformers.MistralConfig(**SIZES), dtype)
+
+
+def llama(folder: Path, dtype: str = "float32") -> Path:
+    """A Llama language model, as RLHFlow's."""
+    return write_model(folder, "LlamaForCausalLM", transformers.LlamaConfig(**SIZES), dtype)
+
+
+def token_classifier(folder: Path, dtype: str = "float32") -> Path:
+    """A Llama that classifies tokens."""
+    config = transformers.LlamaConfig(**SIZES, num_labels=2)
+    return write_model(folder, "LlamaForTokenClassification", config, dtype)
+
+
+def sequence_classifier(folder: Path, dtype: str = "float32", classes: int = 2) -> Path:
+    """A Llama that classifies sequences."""
+    config = transformers.LlamaConfig(**SIZES, num_labels=classes, pad_token_id=0)
+    return write_model(folder, "LlamaForSequenceClassification", config, dtype)
+
+
+def rename(folder: Path, architecture: str) -> Path:
+    """Have a configuration name the architecture that the real model names."""
+    path = folder / "config.json"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("Qwen2ForCausalLM", architecture), encoding="utf-8")
+    return folder
