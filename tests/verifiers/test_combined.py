@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -26,6 +27,9 @@ from tts.verifiers.statistical import Statistical
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from tts.protocols import Verifier
+    from tts.verifiers.combined import How
 
 STEPWISE = replace(ABLE, name="stepper", steps=True)
 VALUES = st.lists(st.floats(0, 1), min_size=1, max_size=6)
@@ -66,7 +70,7 @@ def test_any_combination_is_a_probability_between_the_least_and_the_greatest(
 
 
 async def test_tokens_and_calls_add_up() -> None:
-    members = [says(0.5, tokens=7, calls=2), says(0.5, tokens=5), Statistical()]
+    members: list[Verifier] = [says(0.5, tokens=7, calls=2), says(0.5, tokens=5), Statistical()]
     [score] = await Combined(members).score([replace(paths(1)[0], logprobs=(-1.0,))])
     assert (score.tokens, score.calls) == (12, 3)
 
@@ -123,13 +127,14 @@ def test_a_price_that_is_not_known_matters_only_where_tokens_are_read() -> None:
 async def test_steps_and_whole_paths_go_together_only_by_an_aggregation() -> None:
     members = [says(0.2, 0.4, able=STEPWISE), Judge(lambda _: 0.9)]
     path = Path(QUESTION, ("0", "1"), True)
+    unknown: Any = "median"
     for kind in (Combined, Cascade):
         with pytest.raises(ParameterError, match=r"stepper score steps and the others whole paths: give aggregation="):
             kind(members)
         with pytest.raises(ParameterError, match=r"aggregation=min, but none scores steps"):
             kind([Judge()], aggregation=Aggregation.MIN)
         with pytest.raises(ParameterError, match=r"aggregation='median'; there are last, min"):
-            kind(members, aggregation="median")
+            kind(members, aggregation=unknown)
     for how, expected in (("min", 0.2), ("last", 0.4), ("mean", 0.3), ("whole", 0.2)):
         combined = Combined(members, "minimum", aggregation=Aggregation(how))
         assert not combined.capabilities.steps
@@ -277,12 +282,17 @@ def test_bounds_that_leave_nothing_between_are_refused(sure: tuple[float, float]
         Cascade([Judge()], sure)
 
 
+def remainder(factor: int, text: str) -> float:
+    return len(text) * factor % 97 / 97
+
+
 async def test_all_of_them_keep_the_clauses() -> None:
     def scripted() -> list[ScriptedVerifier]:
-        return [ScriptedVerifier(lambda text, place=place: len(text) * place % 97 / 97) for place in (3, 7)]
+        return [ScriptedVerifier(partial(remainder, place)) for place in (3, 7)]
 
+    how: How
     for how in ("mean", "product", "minimum"):
-        await check_verifier(lambda how=how: Combined(scripted(), how))
+        await check_verifier(partial(Combined, scripted(), how))
     await check_verifier(lambda: Cascade(scripted(), (0.3, 0.6)))
     await check_verifier(lambda: Cascade(scripted(), (0.3, 0.6), aggregation=Aggregation.LAST))
 
@@ -290,7 +300,7 @@ async def test_all_of_them_keep_the_clauses() -> None:
 async def test_a_search_charges_what_each_path_took() -> None:
     cheap = Judge(lambda text: derive(text) % 2 * 0.95, replace(ABLE, dollars_per_token=0.001), tokens=3)
     dear = Judge(lambda text: 0.5, replace(ABLE, dollars_per_token=0.01), tokens=5)
-    cascade = Cascade([cheap, Cascade([dear, dear], (0.6, 0.8))], (-1, 0.9))
+    cascade = Cascade([cheap, Cascade([dear, dear], (0.4, 0.8))], (-1, 0.9))
     outcome = await solve(
         "What?", generator=ScriptedGenerator(tree_script()), verifier=cascade, strategy=BestOfN(n=8),
         budget="1000calls",
@@ -298,5 +308,7 @@ async def test_a_search_charges_what_each_path_took() -> None:
     asked = len(cheap.seen[0])
     unsure = len(dear.seen[0])
     assert 0 < unsure < asked
+    tokens = 3 * asked + 10 * unsure
     assert outcome.usage.verifier_calls == asked + 2 * unsure
-    assert outcome.usage.verifier_tokens == 3 * asked + 10 * unsure
+    assert outcome.usage.verifier_tokens == tokens
+    assert outcome.usage.dollars == pytest.approx(0.001 * outcome.usage.generated + 0.01 * tokens)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,7 +19,7 @@ from tts.types import Message
 from tts.verifiers.oracle import NoisyOracle, Oracle
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 QUESTION = (Message(role="user", content="What is 7 times 8?"),)
 
@@ -75,11 +76,12 @@ async def test_what_cannot_be_judged_is_an_error() -> None:
 
 
 def test_an_oracle_has_one_rule() -> None:
-    for make in (
-        lambda: Oracle(),
-        lambda: Oracle(right, label_steps=each_right),
-        lambda: NoisyOracle(accept_right=1, reject_wrong=1),
-    ):
+    makes: list[Callable[[], Oracle]] = [
+        Oracle,
+        partial(Oracle, right, label_steps=each_right),
+        partial(NoisyOracle, accept_right=1, reject_wrong=1),
+    ]
+    for make in makes:
         with pytest.raises(ParameterError, match=r"check=\.\.\. for whole paths or label_steps=\.\.\. for steps"):
             make()
 
@@ -107,7 +109,7 @@ async def test_all_of_them_keep_the_clauses() -> None:
     await check_verifier(lambda: NoisyOracle(right, accept_right=0.5, reject_wrong=0.5))
     for seed in range(8):
         await check_verifier(
-            lambda seed=seed: NoisyOracle(label_steps=each_right, accept_right=0.5, reject_wrong=0.5, seed=seed),
+            partial(NoisyOracle, label_steps=each_right, accept_right=0.5, reject_wrong=0.5, seed=seed),
             steps=(*STEPS, " right", " wrong"),
         )
 
