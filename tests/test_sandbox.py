@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,7 +71,7 @@ import ctypes
 libc = ctypes.CDLL(None, use_errno=True)
 if libc.mount(b'none', b'/tmp', b'tmpfs', 0, b''): raise OSError(ctypes.get_errno(), 'mount')""",
 }
-"""What each attempt does; the system refuses it, so that it ends with one of these errors."""
+"""What each attempt does; the system refuses it, and it ends with one of these errors."""
 ERRORS = ("PermissionError", "BlockingIOError", "MemoryError", "OSError", "FileNotFoundError", "ProcessLookupError",
           "RuntimeError: can't start new thread", "ValueError: not allowed to raise maximum limit")  # fmt: skip
 
@@ -115,13 +115,12 @@ async def attempt(source: str, limits: Limits = LIMITS, check: str = "") -> Resu
 
 async def all_attempts(secret: str) -> dict[str, Any]:
     """Make every attempt in one sandbox, and return what each met."""
-    details = {"{secret!r}": repr(secret), "{supervisor}": str(os.getpid())}
     sources = REFUSED | {name: case[0] for name, case in STOPPED.items()}
-    programs = []
-    for source in sources.values():
-        for mark, value in details.items():
-            source = source.replace(mark, value)
-        programs.append(Program(source))
+    known = {"{secret!r}": repr(secret), "{supervisor}": str(os.getpid())}
+    programs = [
+        Program(re.sub("|".join(map(re.escape, known)), lambda mark: known[mark[0]], source))
+        for source in sources.values()
+    ]
     results = await Sandbox(LIMITS).run(programs)
     return {
         name: [
@@ -166,20 +165,22 @@ def report(secret: str) -> None:
 
 
 def as_nobody() -> dict[str, Any]:
-    """Run `report` as a user without privileges, to whom this Python and this tree are shown under another folder."""
-    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    """Run `report` as a user without privileges, who is shown this Python and this tree also where home is closed."""
+    shown = dict.fromkeys(map(str, (sys.base_prefix, sys.prefix, ROOT)))
+    keep = [f"mkdir /mnt/{place}\nmount --rbind '{path}' /mnt/{place}" for place, path in enumerate(shown)]
+    show = [f"mkdir -p '{path}'\nmount --rbind /mnt/{place} '{path}'" for place, path in enumerate(shown)]
+    lines = "\n".join(["mount -t tmpfs -o mode=755 none /mnt", *keep, f"mount -t tmpfs none '{Path.home()}'", *show])
     script = f"""set -e
-mount -t tmpfs -o mode=755 none /mnt
-mkdir /mnt/python /mnt/packages /mnt/tree /mnt/home
-mount --rbind '{sys.base_prefix}' /mnt/python
-mount --rbind '{sysconfig.get_path("purelib")}' /mnt/packages
-mount --rbind '{ROOT}' /mnt/tree
+umask 022
+{lines}
+chmod 755 '{Path.home()}'
+mkdir /mnt/home
 echo 'the secret word' > /mnt/home/secret
 chown -R {NOBODY} /mnt/home
 cd /mnt/home
-exec setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups env -i HOME=/mnt/home PATH="$PATH" \
-    PYTHONPATH=/mnt/tree:/mnt/packages PYTHONDONTWRITEBYTECODE=1 \
-    /mnt/python/bin/{version} -c "from tests.test_sandbox import report; report('/mnt/home/secret')"
+exec setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups env -i HOME=/mnt/home PATH="$PATH" \\
+    PYTHONPATH='{ROOT}' PYTHONDONTWRITEBYTECODE=1 \\
+    '{sys.executable}' -c "from tests.test_sandbox import report; report('/mnt/home/secret')"
 """
     done = subprocess.run(["unshare", "--mount", "sh", "-c", script], check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -348,4 +349,4 @@ def test_limits_that_bound_nothing_are_refused() -> None:
     for name in ("seconds", "cpu", "memory", "processes", "disk", "files", "output"):
         for value in (0, -1, float("inf")):
             with pytest.raises(ParameterError, match=name):
-                Limits(**{name: value})
+                Limits(**{name: value})  # type: ignore[arg-type]
