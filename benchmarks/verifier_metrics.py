@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from tts.benchmarks.testbed.figures import Flags, Floats, Integers
 
     Metric = Callable[["Tallies"], Floats]
-    Name = Hashable
 
 RATES = (0.001, 0.01, 0.05)
 """Shares of bad labels that may be accepted."""
@@ -72,7 +71,7 @@ class Recall(Frozen):
 
 
 class Metrics(Frozen):
-    """What some scored labels come to; None where both kinds of label are needed and one is not there.
+    """What some scored labels, one at least, come to; None where two kinds of label are needed and one is not there.
 
     Good labels are the positives.
     """
@@ -151,7 +150,8 @@ def share_of_good(tallies: Tallies) -> Floats:
 
 
 def _ratio(tops: Floats, bottoms: Floats) -> Floats:
-    return np.divide(tops, bottoms, out=np.full(np.shape(tops), np.nan), where=bottoms > 0)
+    ratios: Floats = np.divide(tops, bottoms, out=np.full(np.shape(tops), np.nan), where=bottoms > 0)
+    return ratios
 
 
 def threshold_at(rate: float, negatives: Floats) -> Threshold:
@@ -194,7 +194,7 @@ def measure(labelled: Labelled, thresholds: Sequence[Threshold], seed: int) -> M
     """
     if not len(labelled.scores):
         raise ParameterError("there is no label to measure")
-    accepted = {
+    accepted: dict[Hashable, Metric] = {
         (threshold.rate, kind): _accepted(threshold.score, kind)
         for threshold in thresholds
         for kind in ("good", "bad")
@@ -211,13 +211,18 @@ def measure(labelled: Labelled, thresholds: Sequence[Threshold], seed: int) -> M
         problems=len(np.unique(labelled.problems)),
         auc=known["auc"],
         average_precision=known["precision"],
-        brier=known["brier"],
-        ece=known["ece"],
+        brier=_there(known["brier"]),
+        ece=_there(known["ece"]),
         recall=tuple(
             _recall(threshold, known.get((threshold.rate, "good")), known.get((threshold.rate, "bad")))
             for threshold in thresholds
         ),
     )
+
+
+def _there(interval: Interval | None) -> Interval:
+    assert interval is not None, "there is a label at least"
+    return interval
 
 
 def _accepted(score: float, kind: str) -> Metric:
@@ -237,14 +242,14 @@ def _recall(threshold: Threshold, recall: Interval | None, false_positives: Inte
     return Recall(threshold=threshold, recall=recall, false_positives=false_positives, unmeasured=reason)
 
 
-def intervals(labelled: Labelled, metrics: Mapping[Name, Metric], seed: int) -> dict[Name, Interval | None]:
+def intervals(labelled: Labelled, metrics: Mapping[Hashable, Metric], seed: int) -> dict[Hashable, Interval | None]:
     """Return metrics with their intervals; None where one is not defined.
 
     All metrics lie in [0, 1], and of one problem nothing can be said of others: its intervals go from 0 to 1.
     """
     plain = tally(labelled)
     estimates = {name: float(metric(plain)[0]) for name, metric in metrics.items()}
-    again: dict[Name, list[Floats]] = {name: [] for name in metrics}
+    again: dict[Hashable, list[Floats]] = {name: [] for name in metrics}
     for tallies in _resampled(labelled, seed):
         for name, metric in metrics.items():
             again[name].append(metric(tallies))

@@ -42,6 +42,7 @@ def calibration(of: Platt | Isotonic | None = None, **about: Any) -> Calibration
     return Calibration(map=of or Platt(slope=2, intercept=-1), fitted_on=FittedOn(**{**fitted, **about}))
 
 
+@settings(max_examples=40)
 @given(LABELS, st.sampled_from(["platt", "isotonic"]))
 def test_a_fitted_map_is_monotone_and_gives_probabilities(labels: list[tuple[float, bool]], kind: Any) -> None:
     scores, good = zip(*labels, strict=True)
@@ -150,7 +151,10 @@ def test_a_score_that_is_no_probability_is_refused(wrong: float) -> None:
 
 
 def test_a_file_gives_back_what_was_saved(tmp_path: Path) -> None:
-    for number, made in enumerate((Platt(slope=1 / 3, intercept=-0.1), Isotonic(scores=(0.1, 1 / 3), values=(0, 1)))):
+    maps: list[Platt | Isotonic] = [
+        Platt(slope=1 / 3, intercept=-0.1), Isotonic(scores=(0.1, 1 / 3), values=(0, 1)),
+    ]  # fmt: skip
+    for number, made in enumerate(maps):
         saved, path = calibration(made), tmp_path / f"{number}.json"
         saved.save(path)
         assert read_calibration(path) == saved

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tts.benchmarks.testbed.calibration import Outcomes, calibrate
@@ -53,6 +53,7 @@ def test_metrics_by_hand() -> None:
     assert calibration_error(tallies)[0] == pytest.approx((0.1 + 0.6 + 0.3 + 0.9) / 5)
 
 
+@settings(max_examples=30)
 @given(LABELS)
 def test_metrics_against_brute_force(rows: list[tuple[float, bool, int]]) -> None:
     tallies = tally(labelled(rows))
@@ -63,6 +64,7 @@ def test_metrics_against_brute_force(rows: list[tuple[float, bool, int]]) -> Non
     assert average_precision(tallies)[0] == pytest.approx(sum(precisions) / len(good))
 
 
+@settings(max_examples=30)
 @given(LABELS)
 def test_metrics_are_those_of_the_testbed(rows: list[tuple[float, bool, int]]) -> None:
     data = labelled(rows)
@@ -74,6 +76,7 @@ def test_metrics_are_those_of_the_testbed(rows: list[tuple[float, bool, int]]) -
     assert calibration_error(tallies)[0] == pytest.approx(known.ece.value)
 
 
+@settings(max_examples=30)
 @given(LABELS, st.floats(0.2, 3), st.floats(-2, 2))
 def test_a_strictly_monotone_map_changes_no_ranking(
     rows: list[tuple[float, bool, int]], slope: float, intercept: float
@@ -93,6 +96,7 @@ def test_an_isotonic_map_leaves_no_error_on_what_it_was_fitted_on() -> None:
     assert brier(tally(mapped))[0] <= brier(tally(Labelled(scores, good, mapped.problems)))[0]
 
 
+@settings(max_examples=30)
 @given(LABELS, st.lists(st.integers(0, 3), min_size=40, max_size=40))
 def test_a_weight_is_so_many_copies(rows: list[tuple[float, bool, int]], weights: list[int]) -> None:
     copies = [row for row, weight in zip(rows, weights, strict=False) for _ in range(weight)]
@@ -155,7 +159,8 @@ def test_intervals_are_over_problems_not_labels() -> None:
     random = np.random.default_rng(0)
     scores = random.random(40)
     alone = Labelled(scores, random.random(40) < scores, np.arange(40))
-    copied = Labelled(*(np.repeat(column, 9) for column in (alone.scores, alone.good, alone.problems)))
+    nine = np.repeat(np.arange(40), 9)
+    copied = Labelled(alone.scores[nine], alone.good[nine], alone.problems[nine])
     split = Labelled(copied.scores, copied.good, np.arange(360))
     one, many, wrong = (measure(data, [], 0).brier for data in (alone, copied, split))
     assert (many.low, many.high) == pytest.approx((one.low, one.high))
