@@ -153,7 +153,7 @@ async def evaluate(
     options: SolveOptions = {"strategy": "best_of_n", "generator": generator, "verifier": verifier, "sampling": drawn}
     setup = await prepare({**options, "system": system})
     try:
-        able, policy = capabilities_of_judge(setup), setup.generator.capabilities
+        able = capabilities_of_judge(setup)
         if calibration is not None:
             calibration.check(able.name, able.fingerprint, steps=able.steps)
         bench = Bench(as_labelled(task) if able.steps else cast("LabelledTask", task), setup, settings)
@@ -162,22 +162,36 @@ async def evaluate(
         attempts = await each(items, lambda item: _attempts(bench, item), settings.in_flight)
     finally:
         await setup.aclose()
+    return _summed_up(bench, items, attempts, kind, calibration, spec)
+
+
+def _summed_up(
+    bench: Bench,
+    items: Sequence[Item],
+    attempts: Sequence[Sequence[Attempt]],
+    kind: Kind | None,
+    calibration: Calibration | None,
+    spec: str,
+) -> Evaluation:
+    setup, seed = bench.setup, bench.settings.seed
+    able, policy = capabilities_of_judge(setup), setup.generator.capabilities
     fitting, evaluated = _halves(_as_rows(items, attempts, able))
-    about = _fitted_on(fitting, able, task.name, policy.name, spec)
+    about = _fitted_on(fitting, able, bench.task.name, policy.name, spec)
     made, refused = (calibration, None) if calibration or kind is None else _fit(kind, fitting, about)
     return Evaluation(
-        task=task.name, of="steps" if able.steps else "paths", settings=settings.model_dump(include=SETTINGS),
+        task=bench.task.name, of="steps" if able.steps else "paths",
+        settings=bench.settings.model_dump(include=SETTINGS),
         fingerprint={
             "tts": __version__,
             "generator": {"name": policy.name, **policy.fingerprint},
             "verifier": {"name": able.name, **able.fingerprint},
-            "sampling": drawn.model_dump(mode="json"),
+            "sampling": setup.sampling.model_dump(mode="json"),
         },
         fit_problems=about.problems, evaluation_problems=len(np.unique(evaluated.labelled.problems)),
         attempts=sum(map(len, attempts)), left_out=sum(not one.scores for some in attempts for one in some),
         calibration=made, refused=refused,
-        before=_figures(fitting, evaluated, settings.seed),
-        after=None if made is None else _figures(fitting.mapped(made.map), evaluated.mapped(made.map), settings.seed),
+        before=_figures(fitting, evaluated, seed),
+        after=None if made is None else _figures(fitting.mapped(made.map), evaluated.mapped(made.map), seed),
     )  # fmt: skip
 
 
