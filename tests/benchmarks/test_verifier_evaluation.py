@@ -13,6 +13,7 @@ from tts.benchmarks.verifier_evaluation import Evaluation, as_svg, evaluate, is_
 from tts.errors import NeedsError, ParameterError, VerifierError
 from tts.fakes import JUDGES
 from tts.testing import ScriptedGenerator, ScriptedVerifier
+from tts.types import Sampling
 
 PATHS = replace(JUDGES, steps=False, partial=False)
 
@@ -74,6 +75,15 @@ async def test_attempts_that_cannot_be_judged_are_counted() -> None:
         return say(path, seed) if seed % 2 else ""
 
     assert (await run(generator=ScriptedGenerator(silent))).left_out == 48
+
+
+async def test_whole_paths_that_were_cut_off_are_left_out() -> None:
+    judge = ScriptedVerifier(value=value, able=replace(PATHS, partial=True))
+    short = Sampling(temperature=0.8, max_tokens=12)
+    with pytest.raises(ParameterError, match="one half gave no attempt"):
+        await run(judge, sampling=short)
+    whole = await run(judge, sampling=Sampling(temperature=0.8, max_tokens=20))
+    assert 0 < whole.left_out < whole.attempts
 
 
 async def test_a_map_that_is_there_is_used_and_gives_what_fitting_gave() -> None:
