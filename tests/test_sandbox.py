@@ -122,16 +122,9 @@ async def all_attempts(secret: str) -> dict[str, Any]:
         for source in sources.values()
     ]
     results = await Sandbox(LIMITS).run(programs)
-    return {
-        name: [
-            result.completed,
-            result.reason,
-            result.status,
-            (result.stderr.splitlines() or [""])[-1],
-            result.stdout[:99],
-        ]
-        for name, result in zip(sources, results, strict=True)
-    }
+    last = [(result.stderr.splitlines() or [""])[-1] for result in results]
+    met = [[one.completed, one.reason, one.status, said, one.stdout] for one, said in zip(results, last, strict=True)]
+    return dict(zip(sources, met, strict=True))
 
 
 def check_attempts(met: dict[str, Any], secret: str) -> None:
@@ -267,9 +260,10 @@ print(asyncio.run(three()), open('/tmp/file').read(), os.listdir('/tmp'), sorted
     async def test_tampering_at_the_top_level_does_not_reach_the_check() -> None:
         source = """
 import builtins, os, sys
+leave = os._exit
 builtins.AssertionError = builtins.exec = builtins.compile = builtins.len = print
 os.write = os.read = sys.exit = lambda *_: b''
-sys.settrace(lambda *_: sys._exit(0))
+sys.settrace(lambda *_: leave(0))
 """
         assert not (await attempt(source, check="assert len('ab') == 3")).completed
         assert (await attempt(source, check="assert len('ab') == 2")).completed
@@ -304,10 +298,6 @@ sys.settrace(lambda *_: sys._exit(0))
             ('    _call("prctl", _SECCOMP, 2, ctypes.c_char_p(program), 0, 0)\n', "the network"),
             ('        "AS": orders["memory"],\n', "memory"),
             ('        "NPROC": orders["processes"] + (0 if uid else 2),\n', "processes"),
-            (
-                '    _call("syscall", *(ctypes.c_long(part) if isinstance(part, int) else part for part in call))\n',
-                "writing",
-            ),
         ):
             assert gone in text
             supervisor.write_text(text.replace(gone, ""), encoding="utf-8")
