@@ -33,8 +33,9 @@ ONLY = {
 """Rooms that may use these and themselves, and no others, when they run."""
 
 ABOVE = {"cli", "planner", "benchmarks", "backends", "__main__"}
-"""Rooms that the library proper does not use; the registry alone imports backends and tasks, when asked for one."""
-USERS = {"training", "cli", "planner", "benchmarks", "backends", "__main__", "registry"}
+"""Rooms that the library proper does not use; the registry and the factories that it names alone import backends and
+tasks, when asked for one."""
+USERS = {"training", "cli", "planner", "benchmarks", "backends", "__main__", "registry", "verifier_factories"}
 SOLVERS = {"solve", "many"}
 MAY_SOLVE = {"tts", "cli", "planner", "benchmarks", "solve", "many", "laws", "checks", "drawing", "testing"}
 

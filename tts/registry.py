@@ -14,7 +14,7 @@ from tts.errors import ParameterError, UnknownNameError
 from tts.protocols import Strategy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from tts.protocols import Generator, Verifier
     from tts.tasks import Task
@@ -38,9 +38,20 @@ BUILT_IN: Mapping[Kind, Mapping[str, str]] = {
         "vllm-engine": "tts.backends.vllm_engine:VLLMEngine",
     },
     "verifier": {
-        "embedded": "tts.registry:_embedded_verifier",
-        "pool": "tts.registry:_pooled_verifier",
-        "vllm": "tts.registry:_vllm_verifier",
+        "calibrated": "tts.verifier_factories:calibrated",
+        "cascade": "tts.verifier_factories:cascade",
+        "combined": "tts.verifier_factories:combined",
+        "embedded": "tts.verifier_factories:embedded",
+        "escalating": "tts.verifier_factories:escalating",
+        "executable": "tts.verifier_factories:executable",
+        "generative": "tts.verifier_factories:generative",
+        "noisy-oracle": "tts.verifier_factories:noisy_oracle",
+        "oracle": "tts.verifier_factories:oracle",
+        "outcome": "tts.verifier_factories:outcome",
+        "pool": "tts.verifier_factories:pool",
+        "statistical": "tts.verifier_factories:statistical",
+        "torch": "tts.verifier_factories:torch",
+        "vllm": "tts.verifier_factories:vllm",
     },
     "task": {
         "arithmetic-words": "tts.benchmarks.tasks:ARITHMETIC_WORDS",
@@ -171,72 +182,3 @@ def _embedded_generator(model: str, *, template: str | None = None, threads: int
     from tts.backends.embedded import EmbeddedGenerator
 
     return EmbeddedGenerator(model or "arithmetic-policy", template=template, threads=threads)
-
-
-def _embedded_verifier(model: str, *, template: str | None = None, threads: int = 1) -> Verifier:
-    """Score steps with the bundled process reward model, or one of one's own; in this process, on the CPU."""
-    from tts.backends.embedded import EmbeddedScorer
-    from tts.verifiers.process_reward import ProcessReward
-
-    return ProcessReward(EmbeddedScorer(model or "arithmetic-prm", template=template, threads=threads))
-
-
-def _vllm_verifier(
-    url: str,
-    *,
-    good: int | None = None,
-    mark: str = "",
-    labels: Sequence[int | str] | None = None,
-    model: str | None = None,
-    template: str | None = None,
-    tokenizer: str | None = None,
-    key: str = "TTS_API_KEY",
-    headers: Mapping[str, str] | None = None,
-    timeouts: Mapping[str, float] | None = None,
-    batch: int = 64,
-    in_flight: int = 4,
-    dollars_per_token: float | None = None,
-    flops_per_token: float | None = None,
-) -> Verifier:
-    """Score steps with a reward model on a vLLM server, or with a language model's `labels`; `mark` is its step tag."""
-    from tts.backends.vllm_scorer import VLLMScorer
-    from tts.verifiers.process_reward import ProcessReward
-
-    scorer = VLLMScorer(
-        url, model, template=template, tokenizer=tokenizer, step_tag=mark or None, key=key, headers=headers,
-        timeouts=timeouts, batch=batch, in_flight=in_flight, dollars_per_token=dollars_per_token,
-        flops_per_token=flops_per_token,
-    )  # fmt: skip
-    return ProcessReward(scorer, good=good, mark=mark, labels=labels)
-
-
-def _pooled_verifier(
-    urls: str,
-    *,
-    limit: int = 256,
-    spill: float = 1.5,
-    watch: float = 10.0,
-    good: int | None = None,
-    mark: str = "",
-    labels: Sequence[int | str] | None = None,
-    model: str | None = None,
-    template: str | None = None,
-    tokenizer: str | None = None,
-    key: str = "TTS_API_KEY",
-    dollars_per_token: float | None = None,
-    flops_per_token: float | None = None,
-) -> Verifier:
-    """Score steps as "vllm" does, on several servers of one model; `urls` has commas between them."""
-    from tts.backends.pool import ScorerPool, split_urls
-    from tts.backends.vllm_scorer import VLLMScorer
-    from tts.verifiers.process_reward import ProcessReward
-
-    scorers = [
-        VLLMScorer(
-            url, model, template=template, tokenizer=tokenizer, step_tag=mark or None, key=key,
-            dollars_per_token=dollars_per_token, flops_per_token=flops_per_token,
-        )
-        for url in split_urls(urls)
-    ]  # fmt: skip
-    pool = ScorerPool(scorers, limit=limit, spill=spill, watch=watch)
-    return ProcessReward(pool, good=good, mark=mark, labels=labels)

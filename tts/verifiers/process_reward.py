@@ -151,7 +151,7 @@ class ProcessReward:
 
     def _joined(self, tokens: dict[Asked, Sequence[int]], start: Asked, steps: Sequence[str]) -> Encoded:
         """Return a path's tokens, piece after piece."""
-        ids, places = list(tokens[start]), []
+        ids, places = list(tokens[start]), list[int]()
         for step in steps:
             before = len(ids)
             for text in piece(self.adapter, step):
