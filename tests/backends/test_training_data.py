@@ -123,6 +123,11 @@ def test_the_same_seed_gives_the_same_rows(tmp_path: Path) -> None:
     assert (loaded.batch(np.arange(3)).tokens == next(iter([first.batch(np.arange(3))])).tokens).all()
 
 
+def test_a_batch_of_more_rows_than_there_are_is_refused(spoken: Rows) -> None:
+    with pytest.raises(ValueError, match="make more of them"):
+        next(spoken.batches(len(spoken.tokens) + 1, seed=0))
+
+
 def test_a_part_is_worth_the_share_that_ends_well_from_the_same_point() -> None:
     begun = "25 + 15 = 40 (left: 18, 14, 40)\n\n"
     swapped = "25 + 15 = 40 (left: 14, 18, 40)\n\n"

@@ -114,7 +114,13 @@ class Rows:
         )
 
     def batches(self, size: int, seed: int) -> Iterator[Batch]:
-        """Yield shuffled batches without end."""
+        """Yield shuffled batches without end.
+
+        Raises:
+            ValueError: There are fewer rows than a batch takes.
+        """
+        if size > len(self.tokens):
+            raise ValueError(f"a batch of {size} from {len(self.tokens)} rows: make more of them")
         generator = np.random.default_rng(seed)
         while True:
             order = generator.permutation(len(self.tokens))

@@ -108,8 +108,8 @@ class Run:
     share: float
 
     def size(self, number: int) -> int:
-        """Return how many of something this run makes."""
-        return max(64, round(number * self.share))
+        """Return how many of something this run makes, at least as many as the largest batch takes."""
+        return max(*BATCH.values(), *REWARD_BATCH.values(), round(number * self.share))
 
     def schedule(self, full: Schedule) -> Schedule:
         """Return how long this run learns."""
