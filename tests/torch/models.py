@@ -26,7 +26,7 @@ CHAT = (
 )
 
 
-def write_tokenizer(folder: Path, template: str | None = CHAT) -> None:
+def write_tokenizer(folder: Path) -> None:
     """Write a tokenizer whose tokens are characters, line breaks, Math-Shepherd's mark and a few special ones."""
     words = {word: place for place, word in enumerate((*SPECIAL, *WORDS))}
     tokenizer = Tokenizer(WordLevel(words, unk_token="<unk>"))
@@ -34,7 +34,7 @@ def write_tokenizer(folder: Path, template: str | None = CHAT) -> None:
     whole = transformers.PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, unk_token="<unk>", bos_token="<s>", additional_special_tokens=list(SPECIAL[2:])
     )
-    whole.chat_template = template
+    whole.chat_template = CHAT
     whole.save_pretrained(folder)
 
 
