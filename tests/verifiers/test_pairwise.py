@@ -48,6 +48,20 @@ async def test_a_judge_that_prefers_a_place_says_nothing() -> None:
     assert await Pairwise(FakeScorer(lambda text: 0.95)).compare(QUESTION, "good", "bad") == pytest.approx(0.5)
 
 
+@pytest.mark.parametrize("chance", [0.0, 1e-16, 0.1, 0.17, 0.7, 0.9999999999999999, 1.0])
+async def test_equal_texts_get_a_half_and_the_first_of_them_wins(chance: float) -> None:
+    judge = Pairwise(FakeScorer(lambda text: chance))
+    assert await judge.compare(QUESTION, "good", "good") == 0.5
+    assert await best(judge, QUESTION, ["good", "good"], "knockout") == 0
+
+
+async def test_a_question_that_fails_was_asked_all_the_same() -> None:
+    judge = Pairwise(FakeScorer(lost=1))
+    with pytest.raises(ScoreCountError):
+        await judge.compare(QUESTION, "good", "bad")
+    assert judge.calls == 2 and judge.tokens > 0
+
+
 async def test_all_are_ranked_by_their_mean_against_the_others() -> None:
     comparer = Numbers()
     assert await rank(comparer, QUESTION, ["1", "5", "3"]) == pytest.approx([0.35, 0.65, 0.5])

@@ -2,7 +2,12 @@
 
 This is no verifier: what it says of a solution hangs on the other one, which clause V4 of `Verifier` forbids, since the
 scores that a search keeps would then hang on which paths happened to be scored together. It is for choosing among
-candidates that are all there.
+candidates that are all there, such as those of an outcome; what it costs is counted here, and charged to no budget:
+
+    judge = Pairwise(VLLMScorer("http://localhost:8000"))
+    await judge.connect()
+    texts = [candidate.text for candidate in outcome.candidates if candidate.answer is not None]
+    chosen = await best(judge, problem.messages, texts)
 """
 
 from __future__ import annotations
@@ -86,10 +91,11 @@ class Pairwise:
         sequences = [[*starts[order], *cue] for order in orders]
         for ids in sequences:
             self._reader.check_room(len(ids), f"solutions that begin {first[:40]!r} and {second[:40]!r}")
-        shown_first, shown_second = await self._reader.read(sequences)
         self.calls += 2
         self.tokens += sum(map(len, sequences))
-        return (shown_first + 1 - shown_second) / 2
+        shown_first, shown_second = await self._reader.read(sequences)
+        # In this form equal texts get a half exactly.
+        return 0.5 + (shown_first - shown_second) / 2
 
     async def aclose(self) -> None:
         """Release the scorer."""
@@ -115,7 +121,7 @@ async def rank(comparer: Comparer, messages: Sequence[Message], texts: Sequence[
     for (one, other), chance in (await each(play, combinations(range(len(texts)), 2))).items():
         won[one].append(chance)
         won[other].append(1 - chance)
-    return [fsum(sorted(chances)) / len(chances) for chances in won]
+    return [fsum(chances) / len(chances) for chances in won]
 
 
 async def best(
