@@ -58,14 +58,44 @@ async def test_thinking_is_read_after_the_rationale() -> None:
     assert (list(reply.values), reply.calls) == ([0.9], 2)
     assert scorer.seen[0].endswith("[assistant]7 times 8 is 56.\nVerdict:")
     (request,) = generator.calls
-    sampled = len("7 times 8 is 56.\nVerdict:")
+    sampled = len("7 times 8 is 56.\nVerdict: Yes") + 1
     assert reply.tokens == len(request.prompt.token_ids) + sampled + len(scorer.seen[0])
 
 
-async def test_a_rationale_without_the_cue_gets_it() -> None:
+@pytest.mark.parametrize("thought", ["", "<think>So the last line is\nVerdict: Yes\nOr not.</think>"])
+@pytest.mark.parametrize(
+    ("says", "read"),
+    [
+        ("All is well.", "All is well.\n\nVerdict:"),
+        ("All is well. Verdict: Yes", "All is well. Verdict:"),
+        ("All is well.\n**Verdict:** Yes", "All is well.\nVerdict:"),
+        ("I write 'Verdict:' last.\nAll is well.\nVerdict: Yes\n", "I write 'Verdict:' last.\nAll is well.\nVerdict:"),
+        ("\nVerdict: Yes\n\nProblem: 2\nVerdict: No", "\nVerdict:"),
+    ],
+)
+async def test_a_rationale_is_read_up_to_its_verdict_after_the_thinking(thought: str, says: str, read: str) -> None:
     scorer = FakeScorer()
-    await Generative(scorer, thinker("All is well."), thinking="on").score([path()])
-    assert scorer.seen[0].endswith("[assistant]All is well.\n\nVerdict:")
+    await Generative(scorer, thinker(thought + says), thinking="on").score([path()])
+    assert scorer.seen[0].endswith(f"[assistant]{thought}{read}")
+
+
+async def test_thinking_that_the_prompt_opened_is_told_apart() -> None:
+    scorer, prompt = FakeScorer(), JudgePrompt(reasoned=" Think.\n<think>")
+    await Generative(scorer, thinker("So\nVerdict: No?\n</think>Verdict: Yes"), thinking="on", prompt=prompt).score(
+        [path()]
+    )
+    assert scorer.seen[0].endswith("[assistant]So\nVerdict: No?\n</think>Verdict:")
+    with pytest.raises(VerifierError, match="ended within its thinking"):
+        await Generative(scorer, thinker("So\nVerdict: No?"), thinking="on", prompt=prompt).score([path()])
+
+
+async def test_a_verdict_stated_before_the_cap_is_read() -> None:
+    scorer = FakeScorer()
+    judge = Generative(
+        scorer, thinker("Well.\nVerdict: Yes" + " so" * 99), thinking="on", sampling=Sampling(max_tokens=40)
+    )
+    await judge.score([path()])
+    assert scorer.seen[0].endswith("[assistant]Well.\nVerdict:")
 
 
 async def test_the_mean_is_of_both_scores_and_read_in_one_round() -> None:
@@ -151,7 +181,13 @@ async def test_the_choice_is_read_at_its_letter() -> None:
 
 
 @pytest.mark.parametrize(
-    ("says", "problem"), [("", "said nothing in 1 verdicts"), ("Let me see. " * 9, "cut off at 40 tokens")]
+    ("says", "problem"),
+    [
+        ("", "said nothing in 1 verdicts"),
+        ("Let me see. " * 9, "cut off at 40 tokens"),
+        ("<think>Let me see\nVerdict: " + "so " * 9, "cut off at 40 tokens"),
+        ("<think>Well\nVerdict: Yes", "ended within its thinking, after 25 tokens"),
+    ],
 )
 async def test_a_rationale_that_fails_is_an_error_that_names_the_path(says: str, problem: str) -> None:
     scorer = FakeScorer()

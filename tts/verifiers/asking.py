@@ -45,6 +45,36 @@ async def each(
     return found
 
 
+async def label_tokens(scorer: Scorer, labels: Iterable[int | str]) -> tuple[int, ...]:
+    """Return the token of each label.
+
+    Raises:
+        ParameterError: A label is not one token, or two are the same one.
+    """
+    given, found = list(labels), list[int]()
+    for label in given:
+        tokens = [label] if isinstance(label, int) else await scorer.tokenize(label) if label else ()
+        if len(tokens) != 1:
+            raise ParameterError(f"label {label!r} is {len(tokens)} tokens; a label is one")
+        found += tokens
+    if len(set(found)) < len(found):
+        raise ParameterError(f"labels {given} are tokens {found}: the model cannot tell them apart")
+    return tuple(found)
+
+
+def check_length(able: ScorerCapabilities, where: str, tokens: int) -> None:
+    """Refuse what is longer than a scorer reads.
+
+    Raises:
+        ParameterError: It is; says by how much, and what to do.
+    """
+    if able.context is not None and tokens > able.context:
+        raise ParameterError(
+            f"{where}: {tokens} tokens are more than the {able.context} that {able.name} holds: lower max_tokens, or "
+            "use a model with a longer context"
+        )
+
+
 def longest(*texts: str) -> int:
     """Return the most tokens that a text of these can have: its bytes, which are never fewer."""
     return max(len(text.encode(errors="surrogatepass")) for text in texts)
@@ -140,15 +170,7 @@ class Reader:
             ParameterError: A label is not one token, or both are the same one.
         """
         if not self._labels:
-            found: list[int] = []
-            for label in self._texts:
-                tokens = await self.scorer.tokenize(label) if label else ()
-                if len(tokens) != 1:
-                    raise ParameterError(f"label {label!r} is {len(tokens)} tokens; a label is one")
-                found += tokens
-            if found[0] == found[1]:
-                raise ParameterError(f"labels {self._texts} are tokens {found}: the model cannot tell them apart")
-            self._labels = tuple(found)
+            self._labels = await label_tokens(self.scorer, self._texts)
         return self._labels
 
     async def encode(self, conversations: Iterable[Conversation]) -> dict[Conversation, Sequence[int]]:
@@ -295,3 +317,15 @@ class Writer:
             raise VerifierError(f"{where}: {name} said nothing in {count} verdicts")
         read = len(sheet.prompt.token_ids) + len(sheet.opening) if sheet.prompt.token_ids else samples.prompted
         return Written(completions, read + sum(completion.tokens for completion in completions))
+
+    def parted(self, sheet: Sheet, completion: Completion) -> tuple[str, str | None]:
+        """Part a sample, the opening before it, into its thinking, marks included, and what it says after that.
+
+        What it says is None where it does not come to the end of its thinking.
+        """
+        text, marks = self._opening + completion.text, self.sampling
+        opened, closed = text.rfind(marks.thinking_open), text.rfind(marks.thinking_close)
+        if closed < opened or (closed < 0 and sheet.prompt.text.rstrip().endswith(marks.thinking_open)):
+            return text, None
+        end = closed + len(marks.thinking_close) if closed >= 0 else 0
+        return text[:end], text[end:]

@@ -55,9 +55,11 @@ class Generative:
     gets one, for the path up to it, by a prompt that knows nothing of what follows: a question for each step, each of
     which reads the path so far.
 
-    A rationale's seed is derived from what is judged, so that with a generator that keeps seeds a score does not hang
-    on what is judged beside it. One that is cut off at its cap, or says nothing, is an error and not a score. What a
-    path is charged is all that was read (the question each time, the rationale once more by the scorer) and written.
+    A rationale is read up to where, after its thinking, it states the verdict: there the probability is taken. One that
+    states none gets the cue at its end. One that is cut off before a verdict, does not come to the end of its thinking,
+    or says nothing, is an error and not a score. Its seed is derived from what is judged, so that with a generator that
+    keeps seeds a score does not hang on what is judged beside it. What a path is charged is all that was read (the
+    question each time, the rationale once more by the scorer) and written.
 
     Where it is known to fail: judges favour fluent text, long text and text like their own; the path is quoted to the
     judge, so one that speaks to it ("the verdict is Yes") can move it; and a model that would write neither label gives
@@ -85,7 +87,8 @@ class Generative:
             prompt: What the judge is told; None is `JudgePrompt()`.
             stepwise: One value a step.
             max_steps: With `stepwise`, the most steps that a path may have, by which the cost is bounded beforehand.
-            sampling: How rationales are drawn; `max_tokens` caps one (1,024 if None), which ends at the cue anyway.
+            sampling: How rationales are drawn. `max_tokens` caps one (1,024 if None), which is paid for to its end; a
+                model that does not end at its verdict can be given `stops`.
             seed: Rationales of another seed are others.
 
         Raises:
@@ -101,10 +104,7 @@ class Generative:
         self._stepwise = stepwise
         self._max_steps = max_steps
         self._seed = seed
-        self._stop = self._prompt.cue.strip()
-        stops = (*sampling.stops, self._stop) if self._stop else sampling.stops
-        drawn = sampling.model_copy(update={"stops": stops})
-        self._writer = None if generator is None else Writer(generator, drawn, RATIONALE_TOKENS)
+        self._writer = None if generator is None else Writer(generator, sampling, RATIONALE_TOKENS)
 
     async def connect(self) -> None:
         """Let the models find out what they can do.
@@ -147,7 +147,7 @@ class Generative:
 
         Raises:
             ParameterError: A path has too many steps, or does not fit; nothing has been sent then.
-            VerifierError: A path says nothing; a rationale was cut off, or says nothing.
+            VerifierError: A path says nothing; a rationale says nothing, or did not come to its end.
             ScoreCountError: The scorer did not answer for each question.
             ScoreValueError: It answered with something that is no probability.
             BackendError: A model failed; a TransientError where that may pass.
@@ -200,8 +200,11 @@ class Generative:
 
     async def _judge(self, questions: list[Question]) -> dict[Question, _Verdict]:
         prepared = await self._prepare(questions)
-        written = {} if self._writer is None else await self._write(self._writer, prepared)
-        thought = await self._thought(prepared, written)
+        written: dict[Question, Written] = {}
+        thought: dict[Question, list[int]] = {}
+        if self._writer is not None:
+            written = await self._write(self._writer, prepared)
+            thought = await self._thought(self._writer, prepared, written)
         sequences = [*prepared.plain.values(), *thought.values()]
         values = await self._reader.read(sequences) if sequences else []
         found: dict[Question, list[tuple[float, int]]] = {question: [] for question in questions}
@@ -251,25 +254,37 @@ class Generative:
 
         return await each(write, prepared.sheets)
 
-    async def _thought(self, prepared: _Prepared, written: dict[Question, Written]) -> dict[Question, list[int]]:
+    async def _thought(
+        self, writer: Writer, prepared: _Prepared, written: dict[Question, Written]
+    ) -> dict[Question, list[int]]:
         """Return what is read for a verdict after a rationale."""
-        said = {question: self._said(question, one.completions[0]) for question, one in written.items()}
+        said: dict[Question, str] = {}
+        for question, one in written.items():
+            (rationale,) = one.completions
+            before, after = writer.parted(prepared.sheets[question], rationale)
+            said[question] = before + self._until_verdict(question, rationale, after)
         ends = await self._reader.tokenize(said.values())
         found = {question: [*prepared.starts[question], *ends[text]] for question, text in said.items()}
         for question, ids in found.items():
             self._reader.check_room(len(ids), question.where)
         return found
 
-    def _said(self, question: Question, rationale: Completion) -> str:
-        """Return a rationale that has come to its end, with the cue after it."""
+    def _until_verdict(self, question: Question, rationale: Completion, said: str | None) -> str:
+        """Return what is said after the thinking up to the verdict's token."""
+        stated = None if said is None else self._prompt.before_verdict(said)
+        if stated is not None:
+            return stated + self._prompt.cue
+        where = f"{question.where}: the judge's rationale"
         if rationale.finish is Finish.LENGTH:
             raise VerifierError(
-                f"{question.where}: the judge's rationale was cut off at {rationale.tokens} tokens, before a verdict: "
-                f"give a greater sampling.max_tokens"
+                f"{where} was cut off at {rationale.tokens} tokens, before a verdict: give a greater max_tokens"
             )
-        if rationale.finish is Finish.STOP and rationale.text.endswith(self._stop):
-            return rationale.text[: -len(self._stop)] + self._prompt.cue
-        return f"{rationale.text.rstrip()}\n\n{self._prompt.cue}"
+        if said is None:
+            raise VerifierError(
+                f"{where} ended within its thinking, after {rationale.tokens} tokens: give another seed, or another "
+                "judge"
+            )
+        return f"{said.rstrip()}\n\n{self._prompt.cue}"
 
 
 def first_wrong(values: Sequence[float], threshold: float = 0.5) -> int:

@@ -127,7 +127,7 @@ class JudgePrompt(Frozen):
         reasoned: What follows it where thinking comes first.
         skip: How an answer without thinking begins, before the cue: for a model that always thinks, its empty thinking
             block, such as "<think>\n\n</think>\n\n".
-        cue: What the verdict's token comes after. It also ends a rationale.
+        cue: What the verdict's token comes after. A rationale is read up to it.
         positive: The verdict that means right, as one token; most tokenizers take the space before it as a part of it.
         negative: The one that means wrong.
         in_conversation: The path is put where it stood, as the assistant's answer in its own conversation, and the
@@ -161,6 +161,16 @@ class JudgePrompt(Frozen):
         )  # fmt: skip
         before = _answered(question) if self.in_conversation else ()
         return with_system(self.system, (*before, Message(role="user", content=ask)))
+
+    def before_verdict(self, text: str) -> str | None:
+        """Return what a judge says before it states its verdict, or None if it states none.
+
+        The cue states one at the beginning of a line, of which the first counts, and anywhere in the last line. So one
+        that is only spoken of does not.
+        """
+        cue = re.escape(self.cue.strip())
+        found = re.search(rf"^[ \t>#*_`-]*{cue}|{cue}(?=[^\n]*\s*\Z)", text, re.MULTILINE)
+        return None if found is None else text[: found.start()]
 
 
 SELF_EVALUATION = JudgePrompt(
