@@ -85,7 +85,9 @@ async def test_a_verdict_that_cannot_be_read_counts_but_is_no_vote() -> None:
         ("First wrong step: 3", 2),
         ("I looked.\nFirst wrong step: -1.\n", -1),
         ("First wrong step: 1\nFirst wrong step: 1", 0),
-        ("<think>First wrong step: 2\n</think>First wrong step: 1", 0),
+        ("**First wrong step:** 2", 1),
+        ("**First wrong step: 2.**", 1),
+        ("First wrong step: `-1`", -1),
         ("First wrong step: 1\nFirst wrong step: 2", None),
         ("First wrong step: 4", None),
         ("First wrong step: 0", None),
@@ -97,6 +99,26 @@ async def test_a_verdict_that_cannot_be_read_counts_but_is_no_vote() -> None:
 )
 def test_a_stated_step_is_read_strictly(text: str, step: int | None) -> None:
     assert LocatePrompt().stated(text, 3, ended=True) == step
+
+
+async def test_a_step_that_is_only_thought_of_is_not_stated() -> None:
+    thought = "<think>\nFirst wrong step: 2\n"
+    found = await Escalating(Judge([thought + "</think>First wrong step: 1"]), verdicts=1).locate(path())
+    assert (found.step, found.verdict) == (0, thought + "</think>First wrong step: 1")
+    torn = await Escalating(Judge([NONE, NONE, thought]), verdicts=3, agreement=0.6).locate(path())
+    assert (torn.step, torn.unreadable, torn.verdict) == (-1, 1, NONE)
+    for slow in (thought, thought + "so " * 90):
+        with pytest.raises(VerifierError, match="without a step that can be read"):
+            await Escalating(Judge([NONE, SECOND], slow), verdicts=2, slow=Sampling(max_tokens=80)).score([path()])
+
+
+async def test_thinking_that_the_prompt_opened_is_told_apart() -> None:
+    prompt = LocatePrompt(fast=" <think>", slow=" carefully <think>")
+    verdicts = ["First wrong step: 2\n", "First wrong step: 2\n</think>" + NONE, "First wrong step: 1\n</think>" + NONE]
+    found = await Escalating(Judge(verdicts), verdicts=3, agreement=0.6, prompt=prompt).locate(path())
+    assert (found.step, found.unreadable) == (-1, 1)
+    closed = LocatePrompt(fast=" <think>", opening="</think>")
+    assert (await Escalating(Judge([NONE]), verdicts=1, prompt=closed).locate(path())).step == -1
 
 
 def test_a_number_at_which_a_verdict_was_cut_off_is_not_read() -> None:

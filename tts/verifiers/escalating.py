@@ -36,6 +36,7 @@ class Localisation:
 
     Attributes:
         step: Index of the first wrong step, or -1 if none is.
+        verdict: What the verdict says that decided: the slow one, or the first of the fast ones with this step.
         score: How likely no step is wrong, in [0, 1]; see `Escalating`.
         share: Of all fast verdicts, how many said the step that most of them said.
         unreadable: Fast verdicts that could not be read.
@@ -45,6 +46,7 @@ class Localisation:
     """
 
     step: int
+    verdict: str
     score: float
     share: float
     unreadable: int
@@ -220,7 +222,7 @@ class Escalating:
 
     async def _decide(self, path: Path, prepared: _Prepared) -> Localisation:
         written = await self._write(self._fast, prepared.fast, path, "fast", self._verdicts)
-        stated = [self._stated(one, path, self._fast.sampling, self._prompt.opening) for one in written.completions]
+        stated = [self._stated(one, path, self._fast, prepared.fast) for one in written.completions]
         readable = [step for step in stated if step is not None]
         if not readable:
             raise VerifierError(
@@ -230,8 +232,8 @@ class Escalating:
         ((step, most),) = Counter(readable).most_common(1)
         share, unreadable = most / self._verdicts, self._verdicts - len(readable)
         if share >= self._agreement:
-            score = readable.count(-1) / len(readable)
-            return Localisation(step, score, share, unreadable, False, written.tokens, self._verdicts)
+            score, verdict = readable.count(-1) / len(readable), written.completions[stated.index(step)].text
+            return Localisation(step, verdict, score, share, unreadable, False, written.tokens, self._verdicts)
         return await self._escalate(path, prepared, written, share, unreadable)
 
     async def _escalate(
@@ -239,7 +241,7 @@ class Escalating:
     ) -> Localisation:
         slow = await self._write(self._slow, prepared.slow, path, "slow", 1)
         (said,) = slow.completions
-        step = self._stated(said, path, self._slow.sampling, "")
+        step = self._stated(said, path, self._slow, prepared.slow)
         if step is None:
             how = "was cut off" if said.finish is Finish.LENGTH else "ended"
             raise VerifierError(
@@ -251,7 +253,7 @@ class Escalating:
             ids = await self._after(self._reader, path, prepared, said.text)
             (score,) = await self._reader.read([ids])
             tokens, calls = tokens + len(ids), calls + 1
-        return Localisation(step, score, share, unreadable, True, tokens, calls)
+        return Localisation(step, said.text, score, share, unreadable, True, tokens, calls)
 
     async def _after(self, reader: Reader, path: Path, prepared: _Prepared, said: str) -> list[int]:
         """Return what the scorer reads after a slow verdict."""
@@ -264,7 +266,7 @@ class Escalating:
         seed = base_seed(self._seed, kind, *turns, path.finished, *path.steps)
         return await writer.write(sheet, count=count, seed=seed, where=named(path))
 
-    def _stated(self, verdict: Completion, path: Path, sampling: Sampling, opening: str) -> int | None:
+    def _stated(self, verdict: Completion, path: Path, writer: Writer, sheet: Sheet) -> int | None:
+        _, said = writer.parted(sheet, verdict)
         ended = verdict.finish is not Finish.LENGTH
-        close = sampling.thinking_close
-        return self._prompt.stated(opening + verdict.text, len(path.steps), ended=ended, thinking_close=close)
+        return None if said is None else self._prompt.stated(said, len(path.steps), ended=ended)

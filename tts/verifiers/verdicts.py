@@ -245,16 +245,20 @@ class LocatePrompt(Frozen):
         ask = filled(template, problem=problem_text(path.messages), solution=steps, marker=self.marker.strip())
         return with_system(self.system, (Message(role="user", content=ask),))
 
-    def stated(self, text: str, steps: int, *, ended: bool, thinking_close: str = "</think>") -> int | None:
+    def stated(self, text: str, steps: int, *, ended: bool) -> int | None:
         """Return the step that a verdict states, from 0, or -1 for none; None where that cannot be read for sure.
 
-        Read after the thinking, on lines that have the marker, a number and nothing after it. A number of no step, two
-        that differ, and one at which the text was cut off (so that digits may be missing) cannot be read.
+        Read on lines that have the marker, a number and nothing after it but a full stop; marks of emphasis are no
+        part of the text. A number of no step, two that differ, and one at which the text was cut off (so that digits
+        may be missing) cannot be read.
+
+        Args:
+            text: What the judge says after its thinking.
+            steps: How many steps there are.
+            ended: It was not cut off.
         """
-        said = text.rpartition(thinking_close)[2]
-        if not ended:
-            said = said[: said.rfind("\n") + 1]
-        line = re.escape(self.marker.strip()) + r"[ \t]*(-1|[1-9][0-9]{0,5})[ \t]*\.?[ \t]*$"
+        said = text if ended else text[: text.rfind("\n") + 1]
+        line = re.escape(self.marker.strip()) + r"[ \t*_`]*(-1|[1-9][0-9]{0,5})[ \t*_`]*\.?[ \t*_`]*$"
         found = {int(number) for number in re.findall(line, said, re.MULTILINE)}
         if len(found) != 1:
             return None
