@@ -5,12 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tts.capabilities import ScorerCapabilities
+from tts.errors import TransientError
 from tts.protocols import Path
 from tts.types import Message
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from tts.protocols import Verifier
 
 QUESTION = (Message(role="system", content="Be brief."), Message(role="user", content="What is 7 times 8?"))
 STEPS = ("7 times 8 is 49 plus 7.\n\n", "That is 56.\n\n", "The answer is \\boxed{56}")
@@ -23,6 +28,13 @@ def path(*steps: str, finished: bool = True) -> Path:
     return Path(QUESTION, steps or STEPS, finished)
 
 
+async def began(verifier: Verifier, paths: list[Path]) -> bool:
+    """Whether the transient fault with which it fails says that something was begun."""
+    with pytest.raises(TransientError) as caught:
+        await verifier.score(paths)
+    return caught.value.began
+
+
 @dataclass
 class FakeScorer:
     """A token a character, one a label; the first label's probability is a function of the text that was read."""
@@ -30,6 +42,7 @@ class FakeScorer:
     value: Callable[[str], float] = lambda text: 0.75
     able: ScorerCapabilities = READS
     lost: int = 0
+    fault: Exception | None = None
     seen: list[str] = field(default_factory=list)
     asked: list[Sequence[int] | None] = field(default_factory=list)
     rounds: int = 0
@@ -57,6 +70,8 @@ class FakeScorer:
         labels: Sequence[int] | None = None,
     ) -> list[list[list[float]]]:
         """Judge the text up to each position."""
+        if self.fault is not None:
+            raise self.fault
         self.rounds += 1
         rows: list[list[list[float]]] = []
         for sequence, places in zip(sequences, positions, strict=True):

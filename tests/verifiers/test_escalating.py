@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.verifiers.label_scorer import LABELS, QUESTION, READS, STEPS, FakeScorer, path
+from tests.verifiers.label_scorer import LABELS, QUESTION, READS, STEPS, FakeScorer, began, path
 from tts.checks import check_verifier
 from tts.errors import NeedsError, ParameterError, TransientError, VerifierError
 from tts.fakes import GENERATES, ScriptedGenerator
@@ -145,6 +145,18 @@ async def test_a_judge_that_fails_is_an_error_that_names_the_path(fast: list[str
 async def test_errors_of_the_models_come_as_themselves() -> None:
     with pytest.raises(TransientError, match="away"):
         await Escalating(Judge([NONE] * 8, faults=lambda call: TransientError("away"))).score([path(), path("x")])
+
+
+async def test_what_others_began_is_not_forgotten_where_one_was_not_begun() -> None:
+    busy = TransientError("busy", began=False)
+    first = Judge([NONE] * 8, faults=lambda call: TransientError("busy", began=False))
+    assert not await began(Escalating(first), [path()])
+    assert await began(Escalating(first), [path(), path("other")])
+    second = Judge([NONE, SECOND] * 4, faults=lambda call: busy if call else None)
+    assert await began(Escalating(second), [path()])
+    assert await began(
+        Escalating(Judge([NONE, SECOND] * 4), FakeScorer(fault=TransientError("", began=False))), [path()]
+    )
 
 
 async def test_what_comes_back_short_is_an_error() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.backends.fake_vllm import FakeVLLM
-from tests.verifiers.label_scorer import LABELS, QUESTION, READS, STEPS, FakeScorer, path
+from tests.verifiers.label_scorer import LABELS, QUESTION, READS, STEPS, FakeScorer, began, path
 from tts.backends.vllm_scorer import VLLMScorer
 from tts.backends.vllm_server import VLLMServer
 from tts.checks import check_verifier
@@ -201,6 +201,20 @@ async def test_errors_of_the_models_come_as_themselves() -> None:
     generator = thinker(faults=lambda call: TransientError("away"))
     with pytest.raises(TransientError, match="away"):
         await Generative(FakeScorer(), generator, thinking="on").score([path(), path("other")])
+
+
+def busy(call: int = 0) -> TransientError:
+    return TransientError("busy", began=False)
+
+
+@pytest.mark.parametrize("thinking", ["on", "mean"])
+async def test_what_others_began_is_not_forgotten_where_one_was_not_begun(thinking: Thinking) -> None:
+    alone = Generative(FakeScorer(), thinker(faults=busy), thinking=thinking)
+    beside = Generative(FakeScorer(), thinker(faults=busy), thinking=thinking)
+    after = Generative(FakeScorer(fault=busy()), thinker(), thinking=thinking)
+    assert not await began(alone, [path()])
+    assert await began(beside, [path(), path("other")])
+    assert await began(after, [path()])
 
 
 @pytest.mark.parametrize(

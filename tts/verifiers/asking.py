@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 from tts.capabilities import VerifierCapabilities
-from tts.errors import NeedsError, ParameterError, ScoreCountError, ScoreValueError, VerifierError
+from tts.errors import NeedsError, ParameterError, ScoreCountError, ScoreValueError, TransientError, VerifierError
 from tts.groups import Tasks
 from tts.protocols import SEED_BLOCK, GenerationRequest, connect
 from tts.seeds import derive
+from tts.types import Finish
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
     from tts.capabilities import Capabilities, ScorerCapabilities
     from tts.protocols import Generator, Scorer
@@ -73,6 +75,16 @@ def check_length(able: ScorerCapabilities, where: str, tokens: int) -> None:
             f"{where}: {tokens} tokens are more than the {able.context} that {able.name} holds: lower max_tokens, or "
             "use a model with a longer context"
         )
+
+
+@contextmanager
+def begun(others: bool = True) -> Iterator[None]:
+    """Have a fault that may pass say that something was begun, where other requests went out before or beside it."""
+    try:
+        yield
+    except TransientError as error:
+        error.began = error.began or others
+        raise
 
 
 def longest(*texts: str) -> int:
@@ -217,7 +229,7 @@ class Reader:
 
 
 @dataclass(slots=True)
-class Samples:
+class _Received:
     """A sink that keeps what was sampled, by its place, and counts the prompt."""
 
     completions: dict[int, Completion] = field(default_factory=dict)
@@ -236,10 +248,32 @@ class Samples:
 
 
 @dataclass(frozen=True, slots=True)
+class Sample:
+    """What a judge wrote, the opening before it.
+
+    Attributes:
+        thought: Its thinking, with the marks around it; empty if there is none.
+        said: What comes after that; None where it does not come to the end of its thinking.
+        cut_off: It was ended by its cap.
+        tokens: How many were sampled.
+    """
+
+    thought: str
+    said: str | None
+    cut_off: bool
+    tokens: int
+
+    @property
+    def text(self) -> str:
+        """All of it."""
+        return self.thought + (self.said or "")
+
+
+@dataclass(frozen=True, slots=True)
 class Written:
     """What a generator wrote, in the order of its seeds, and how many tokens it read and wrote: the prompt once."""
 
-    completions: tuple[Completion, ...]
+    samples: tuple[Sample, ...]
     tokens: int
 
 
@@ -301,31 +335,34 @@ class Writer:
         Raises:
             VerifierError: The generator gave fewer, or one in which nothing is said.
         """
-        samples = Samples()
+        received = _Received()
         await self.generator.generate(
             GenerationRequest(
                 prompt=sheet.prompt, text=self._opening, token_ids=sheet.opening, count=count, seed=seed,
                 max_tokens=self.cap, delimiters=(), sampling=self.sampling,
             ),
-            samples,
+            received,
         )  # fmt: skip
-        name, found = self.generator.capabilities.name, samples.completions
+        name, found = self.generator.capabilities.name, received.completions
         if sorted(found) != list(range(count)):
             raise VerifierError(f"{where}: {name} was asked for {count} verdicts and gave {len(found)}")
-        completions = tuple(found[place] for place in range(count))
-        if not any(completion.text.strip() for completion in completions):
-            raise VerifierError(f"{where}: {name} said nothing in {count} verdicts")
-        read = len(sheet.prompt.token_ids) + len(sheet.opening) if sheet.prompt.token_ids else samples.prompted
-        return Written(completions, read + sum(completion.tokens for completion in completions))
+        if not any(completion.text.strip() for completion in found.values()):
+            raise VerifierError(
+                f"{where}: {name} said nothing in {count} verdicts: see whether it follows the prompt, or give another "
+                "judge"
+            )
+        read = len(sheet.prompt.token_ids) + len(sheet.opening) if sheet.prompt.token_ids else received.prompted
+        return Written(
+            tuple(self._parted(sheet, found[place]) for place in range(count)),
+            read + sum(completion.tokens for completion in found.values()),
+        )
 
-    def parted(self, sheet: Sheet, completion: Completion) -> tuple[str, str | None]:
-        """Part a sample, the opening before it, into its thinking, marks included, and what it says after that.
-
-        What it says is None where it does not come to the end of its thinking.
-        """
+    def _parted(self, sheet: Sheet, completion: Completion) -> Sample:
         text, marks = self._opening + completion.text, self.sampling
         opened, closed = text.rfind(marks.thinking_open), text.rfind(marks.thinking_close)
-        if closed < opened or (closed < 0 and sheet.prompt.text.rstrip().endswith(marks.thinking_open)):
-            return text, None
+        begun_by_prompt = sheet.prompt.text.rstrip().endswith(marks.thinking_open)
+        cut_off = completion.finish is Finish.LENGTH
+        if closed < opened or (closed < 0 and begun_by_prompt):
+            return Sample(text, None, cut_off, completion.tokens)
         end = closed + len(marks.thinking_close) if closed >= 0 else 0
-        return text[:end], text[end:]
+        return Sample(text[:end], text[end:], cut_off, completion.tokens)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from tts.errors import ParameterError, VerifierError
 from tts.protocols import SEED_BLOCK, PathScore
 from tts.seeds import derive
-from tts.types import Finish, Sampling
-from tts.verifiers.asking import TEMPLATE_TOKENS, Reader, Writer, base_seed, each, judge_capabilities, longest
+from tts.types import Sampling
+from tts.verifiers.asking import TEMPLATE_TOKENS, Reader, Writer, base_seed, begun, each, judge_capabilities, longest
 from tts.verifiers.verdicts import LocatePrompt, check_path, named
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from tts.capabilities import Capabilities, ScorerCapabilities, VerifierCapabilities
     from tts.protocols import Generator, Path, Scorer
-    from tts.types import Completion
     from tts.verifiers.asking import Sheet, Written
 
 FAST_SAMPLING = Sampling(temperature=0.8, max_tokens=256)
@@ -205,7 +204,8 @@ class Escalating:
         async def locate(path: Path) -> Localisation:
             return await self._decide(path, prepared[path])
 
-        return await each(locate, paths)
+        with begun(len(prepared) > 1):
+            return await each(locate, paths)
 
     async def _prepare(self, path: Path) -> _Prepared:
         """Render all that may be asked, so that what does not fit is refused before anything is sent."""
@@ -222,28 +222,28 @@ class Escalating:
 
     async def _decide(self, path: Path, prepared: _Prepared) -> Localisation:
         written = await self._write(self._fast, prepared.fast, path, "fast", self._verdicts)
-        stated = [self._stated(one, path, self._fast, prepared.fast) for one in written.completions]
+        stated = self._stated(written, path)
         readable = [step for step in stated if step is not None]
         if not readable:
             raise VerifierError(
                 f"{named(path)}: none of {self._verdicts} fast verdicts can be read; the first says "
-                f"{written.completions[0].text[:80]!r}, where a line {self._prompt.marker!r} and a number is expected"
+                f"{written.samples[0].text[:80]!r}, where a line {self._prompt.marker!r} and a number is expected"
             )
         ((step, most),) = Counter(readable).most_common(1)
         share, unreadable = most / self._verdicts, self._verdicts - len(readable)
         if share >= self._agreement:
-            score, verdict = readable.count(-1) / len(readable), written.completions[stated.index(step)].text
+            score, verdict = readable.count(-1) / len(readable), written.samples[stated.index(step)].text
             return Localisation(step, verdict, score, share, unreadable, False, written.tokens, self._verdicts)
-        return await self._escalate(path, prepared, written, share, unreadable)
+        with begun():
+            return await self._escalate(path, prepared, written, share, unreadable)
 
     async def _escalate(
         self, path: Path, prepared: _Prepared, fast: Written, share: float, unreadable: int
     ) -> Localisation:
         slow = await self._write(self._slow, prepared.slow, path, "slow", 1)
-        (said,) = slow.completions
-        step = self._stated(said, path, self._slow, prepared.slow)
+        (said,), (step,) = slow.samples, self._stated(slow, path)
         if step is None:
-            how = "was cut off" if said.finish is Finish.LENGTH else "ended"
+            how = "was cut off" if said.cut_off else "ended"
             raise VerifierError(
                 f"{named(path)}: the slow verdict {how} after {said.tokens} tokens without a step that can be read; it "
                 f"ends in {said.text[-80:]!r}, where a line {self._prompt.marker!r} and a number is expected"
@@ -266,7 +266,6 @@ class Escalating:
         seed = base_seed(self._seed, kind, *turns, path.finished, *path.steps)
         return await writer.write(sheet, count=count, seed=seed, where=named(path))
 
-    def _stated(self, verdict: Completion, path: Path, writer: Writer, sheet: Sheet) -> int | None:
-        _, said = writer.parted(sheet, verdict)
-        ended = verdict.finish is not Finish.LENGTH
-        return None if said is None else self._prompt.stated(said, len(path.steps), ended=ended)
+    def _stated(self, written: Written, path: Path) -> list[int | None]:
+        said = [(sample.said or "", not sample.cut_off) for sample in written.samples]
+        return [self._prompt.stated(text, len(path.steps), ended=ended) for text, ended in said]

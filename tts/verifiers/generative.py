@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Literal
 from tts.errors import ParameterError, VerifierError
 from tts.protocols import PathScore
 from tts.seeds import derive
-from tts.types import Finish, Sampling
-from tts.verifiers.asking import TEMPLATE_TOKENS, Reader, Writer, base_seed, each, judge_capabilities, longest
+from tts.types import Sampling
+from tts.verifiers.asking import TEMPLATE_TOKENS, Reader, Writer, base_seed, begun, each, judge_capabilities, longest
 from tts.verifiers.verdicts import JudgePrompt, Question, check_path, named
 
 if TYPE_CHECKING:
@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 
     from tts.capabilities import Capabilities, ScorerCapabilities, VerifierCapabilities
     from tts.protocols import Generator, Path, Scorer
-    from tts.types import Completion
-    from tts.verifiers.asking import Sheet, Written
+    from tts.verifiers.asking import Sample, Sheet, Written
 
 Thinking = Literal["off", "on", "mean"]
 RATIONALE_TOKENS = 1024
@@ -200,13 +199,12 @@ class Generative:
 
     async def _judge(self, questions: list[Question]) -> dict[Question, _Verdict]:
         prepared = await self._prepare(questions)
-        written: dict[Question, Written] = {}
-        thought: dict[Question, list[int]] = {}
-        if self._writer is not None:
-            written = await self._write(self._writer, prepared)
-            thought = await self._thought(self._writer, prepared, written)
-        sequences = [*prepared.plain.values(), *thought.values()]
-        values = await self._reader.read(sequences) if sequences else []
+        with begun(len(prepared.sheets) > 1):
+            written = {} if self._writer is None else await self._write(self._writer, prepared)
+        with begun(bool(written)):
+            thought = await self._thought(prepared, written)
+            sequences = [*prepared.plain.values(), *thought.values()]
+            values = await self._reader.read(sequences) if sequences else []
         found: dict[Question, list[tuple[float, int]]] = {question: [] for question in questions}
         for question, ids, value in zip((*prepared.plain, *thought), sequences, values, strict=True):
             found[question].append((value, len(ids)))
@@ -254,28 +252,23 @@ class Generative:
 
         return await each(write, prepared.sheets)
 
-    async def _thought(
-        self, writer: Writer, prepared: _Prepared, written: dict[Question, Written]
-    ) -> dict[Question, list[int]]:
+    async def _thought(self, prepared: _Prepared, written: dict[Question, Written]) -> dict[Question, list[int]]:
         """Return what is read for a verdict after a rationale."""
-        said: dict[Question, str] = {}
-        for question, one in written.items():
-            (rationale,) = one.completions
-            before, after = writer.parted(prepared.sheets[question], rationale)
-            said[question] = before + self._until_verdict(question, rationale, after)
+        said = {question: self._until_verdict(question, one.samples[0]) for question, one in written.items()}
         ends = await self._reader.tokenize(said.values())
         found = {question: [*prepared.starts[question], *ends[text]] for question, text in said.items()}
         for question, ids in found.items():
             self._reader.check_room(len(ids), question.where)
         return found
 
-    def _until_verdict(self, question: Question, rationale: Completion, said: str | None) -> str:
-        """Return what is said after the thinking up to the verdict's token."""
+    def _until_verdict(self, question: Question, rationale: Sample) -> str:
+        """Return a rationale up to the verdict's token."""
+        thought, said = rationale.thought, rationale.said
         stated = None if said is None else self._prompt.before_verdict(said)
         if stated is not None:
-            return stated + self._prompt.cue
+            return thought + stated + self._prompt.cue
         where = f"{question.where}: the judge's rationale"
-        if rationale.finish is Finish.LENGTH:
+        if rationale.cut_off:
             raise VerifierError(
                 f"{where} was cut off at {rationale.tokens} tokens, before a verdict: give a greater max_tokens"
             )
@@ -284,7 +277,7 @@ class Generative:
                 f"{where} ended within its thinking, after {rationale.tokens} tokens: give another seed, or another "
                 "judge"
             )
-        return f"{said.rstrip()}\n\n{self._prompt.cue}"
+        return f"{(thought + said).rstrip()}\n\n{self._prompt.cue}"
 
 
 def first_wrong(values: Sequence[float], threshold: float = 0.5) -> int:
