@@ -39,12 +39,31 @@ import threading, signal
 for _ in range(50): threading.Thread(target=signal.pause, daemon=True).start()""",
     "a memory bomb": "held = []\nwhile True: held.append(bytearray(2**20))",
     "memory that no process owns": "import os\nos.memfd_create('kept')",
+    "shared memory of which one page is kept": """
+import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+libc.mmap.restype = ctypes.c_void_p
+libc.mmap.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long
+libc.munmap.argtypes = ctypes.c_void_p, ctypes.c_size_t
+size = 2**26
+for _ in range(8):
+    place = libc.mmap(None, size, 3, 0x21, -1, 0)
+    if place in (None, 2**64 - 1): raise OSError(ctypes.get_errno(), 'mmap')
+    ctypes.memset(place, 1, size)
+    libc.munmap(place + 4096, size - 4096)""",
+    "shared memory of a device": "open('/dev/zero')",
+    "memory that a pipe holds": """
+import ctypes, os
+libc = ctypes.CDLL(None, use_errno=True)
+part = (ctypes.c_size_t * 2)(ctypes.addressof(ctypes.create_string_buffer(4096)), 4096)
+if libc.vmsplice(os.pipe()[1], part, 1, 0) == -1: raise OSError(ctypes.get_errno(), 'vmsplice')""",
     "System V memory": """
 import ctypes
 libc = ctypes.CDLL(None, use_errno=True)
 if libc.shmget(0, 4096, 0o1600) == -1: raise OSError(ctypes.get_errno(), 'shmget')""",
     "a socket": "import socket\nsocket.create_connection(('1.1.1.1', 53), 1)",
     "a local socket": "import socket\nsocket.socket(socket.AF_UNIX)",
+    "a socket that can be connected later": "import socket\nsocket.socketpair(type=socket.SOCK_DGRAM)",
     "the home folder": "print(open({secret!r}).read())",
     "the passwords": "open('/etc/passwd')",
     "another's environment": "open('/proc/1/environ')",

@@ -18,6 +18,13 @@ def test_a_filter_ends_foreign_calls_and_lets_others_pass() -> None:
     assert run_filter(steps, 0xC000003E, 41) == 0x00050001  # socket
     assert run_filter(steps, 0xC000003E, 56, 0x10000011) == 0x00050001  # clone into a user namespace
     assert run_filter(steps, 0xC000003E, 56, 0x01200011) == 0x7FFF0000  # fork
+    assert run_filter(steps, 0xC000003E, 9, 0, 4096, 3, 0x21) == 0x00050001  # shared memory of no file
+    assert run_filter(steps, 0xC000003E, 9, 0, 4096, 3, 0x22) == 0x7FFF0000  # private memory
+    assert run_filter(steps, 0xC000003E, 9, 0, 4096, 3, 0x01) == 0x7FFF0000  # a file
+    for family, kind in ((1, 1), (1, 0x80805)):  # streams and sequenced packets of AF_UNIX
+        assert run_filter(steps, 0xC000003E, 53, family, kind) == 0x7FFF0000
+    for family, kind in ((1, 2), (1, 0x80803), (30, 5)):  # datagrams, raw, another family
+        assert run_filter(steps, 0xC000003E, 53, family, kind) == 0x00050001
     assert run_filter(steps, 0xC000003E, 435) == run_filter(steps, 0xC000003E, 999) == 0x00050026
     assert run_filter(steps, 0xC000003E, 0x40000000 + 41) == 0x00050001
     assert run_filter(steps, 0x40000003, 102) == 0x80000000  # a 32-bit program
@@ -28,12 +35,13 @@ def test_a_filter_of_the_other_machine() -> None:
     assert steps is not None and call_filter("riscv64") is None
     assert run_filter(steps, 0xC00000B7, 198) == 0x00050001  # socket
     assert run_filter(steps, 0xC00000B7, 220, 0x40000011) == 0x00050001
+    assert run_filter(steps, 0xC00000B7, 222, 0, 4096, 3, 0x21) == 0x00050001
     assert run_filter(steps, 0xC00000B7, 172) == 0x7FFF0000
 
 
-def run_filter(steps: bytes, architecture: int, number: int, argument: int = 0) -> int:
+def run_filter(steps: bytes, architecture: int, number: int, *arguments: int) -> int:
     """Return what a filter says of a call, as the kernel would."""
-    data = {0: number, 4: architecture, 16: argument}
+    data = {0: number, 4: architecture} | {16 + 8 * place: word for place, word in enumerate(arguments)}
     program = list(struct.iter_unpack("=HBBI", steps))
     place, word = 0, 0
     while True:
@@ -43,8 +51,10 @@ def run_filter(steps: bytes, architecture: int, number: int, argument: int = 0) 
             return int(value)
         if code == 0x20:
             word = data[value]
+        elif code == 0x54:
+            word &= value
         else:
-            holds = {0x15: word == value, 0x35: word >= value, 0x45: bool(word & value)}[code]
+            holds = {0x15: word == value, 0x35: word >= value}[code]
             place += yes if holds else no
 
 

@@ -31,7 +31,8 @@ _DEATH_SIGNAL, _NO_NEW_PRIVILEGES, _SECCOMP, _SUBREAPER = 1, 38, 22, 36
 _MOUNT_SETATTR, _HERE, _RECURSIVE, _READ_ONLY = 442, -100, 0x8000, 1
 _PLACE = "/proc"
 """Where the new root is put together: a folder that is always there, and that nothing to be read lies in."""
-_DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
+_DEVICES = ("/dev/null", "/dev/random", "/dev/urandom")
+"""Without /dev/zero: shared memory of it stays whole while one page is mapped, and only that page is counted."""
 _SCRATCH = "/tmp"
 _ENVIRONMENT = {
     "HOME": _SCRATCH,
@@ -120,6 +121,7 @@ def _bind_limits(orders: Orders) -> None:
         "FSIZE": orders["disk"],
         "NPROC": orders["processes"] + (0 if uid else 2),
         "NOFILE": 64,
+        "SIGPENDING": 64,
         **dict.fromkeys(("CORE", "MEMLOCK", "MSGQUEUE"), 0),
     }
     for name, limit in wanted.items():
