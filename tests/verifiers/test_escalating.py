@@ -129,11 +129,16 @@ def test_a_number_at_which_a_verdict_was_cut_off_is_not_read() -> None:
 @pytest.mark.parametrize(
     ("fast", "slow", "problem"),
     [
-        (["perhaps"] * 2, NONE, r"none of 2 fast verdicts can be read; the first says 'perhaps'"),
-        ([NONE, SECOND], "perhaps", r"the slow verdict ended after 8 tokens without a step"),
-        ([NONE, SECOND], "so " * 20 + NONE, r"the slow verdict was cut off after 50 tokens without a step"),
-        (["", ""], NONE, r"said nothing in 2 verdicts"),
-        ([NONE, SECOND], "", r"said nothing in 1 verdicts"),
+        (["perhaps"] * 2, NONE, r"none of 2 fast verdicts can be read; the first says 'perhaps'.*opening"),
+        (["so " * 99] * 2, NONE, r"none of 2 fast verdicts can be read; .*and 2 were cut off.*fast=Sampling\(max_tok"),
+        ([NONE, SECOND], "perhaps", r"the slow verdict ended after 8 tokens without a step.*another prompt or judge"),
+        (
+            [NONE, SECOND],
+            "so " * 20 + NONE,
+            r"was cut off after 50 tokens without a step.*slow=Sampling\(max_tokens=.*",
+        ),
+        (["", ""], NONE, r"said nothing in 2 verdicts: .*another judge"),
+        ([NONE, SECOND], "", r"said nothing in 1 verdicts: .*another judge"),
     ],
 )
 async def test_a_judge_that_fails_is_an_error_that_names_the_path(fast: list[str], slow: str, problem: str) -> None:

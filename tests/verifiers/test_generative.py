@@ -46,6 +46,12 @@ async def test_an_unfinished_path_is_said_to_be_unfinished() -> None:
     assert [list(reply.values) for reply in replies] == [[0.5], [0.25]]
 
 
+async def test_a_problem_that_is_a_system_message_is_shown() -> None:
+    scorer = FakeScorer()
+    await Generative(scorer).score([Path((Message(role="system", content="What is 2?"),), ("2",), True)])
+    assert "Problem:\nWhat is 2?" in scorer.seen[0]
+
+
 async def test_what_a_path_says_is_not_taken_for_a_place_in_the_prompt() -> None:
     scorer = FakeScorer()
     await Generative(scorer).score([path("{problem} {cue}")])
@@ -225,12 +231,24 @@ async def test_what_the_scorer_gets_wrong_is_no_score(scorer: FakeScorer, error:
         await Generative(scorer).score([path()])
 
 
+async def test_rows_that_are_lost_are_counted() -> None:
+    judge = Generative(FakeScorer(lost=7))
+    with pytest.raises(ScoreCountError, match=r"two labels after each of 9 texts, and gave 2 rows$"):
+        await judge.score([path(str(place)) for place in range(9)])
+
+
 @pytest.mark.parametrize("wrong", [Path(QUESTION, (), True), Path(QUESTION, ("\n\n",), False)])
 async def test_nothing_is_not_judged(wrong: Path) -> None:
     scorer = FakeScorer()
     with pytest.raises(VerifierError, match="there is nothing to judge"):
         await Generative(scorer).score([path(), wrong])
     assert scorer.rounds == 0
+
+
+async def test_what_fails_at_a_step_names_it() -> None:
+    judge = Generative(FakeScorer(), thinker(""), thinking="on", stepwise=True)
+    with pytest.raises(VerifierError, match=r"the path of 3 steps .*, up to its step [123]: scripted said nothing"):
+        await judge.score([path()])
 
 
 async def test_too_many_steps_are_refused_before_anything_is_sent() -> None:
@@ -255,7 +273,7 @@ async def test_what_does_not_fit_is_refused_before_anything_is_sent() -> None:
 
 
 async def test_labels_that_cannot_be_told_apart_are_refused() -> None:
-    with pytest.raises(ParameterError, match="label 'Good' is 4 tokens"):
+    with pytest.raises(ParameterError, match=r"label 'Good' is 4 tokens; .* give another"):
         await Generative(FakeScorer(), prompt=JudgePrompt(positive="Good")).connect()
     with pytest.raises(ParameterError, match="the model cannot tell them apart"):
         await Generative(FakeScorer(), prompt=JudgePrompt(negative=" Yes")).connect()
@@ -281,6 +299,11 @@ def test_what_does_not_go_together_is_refused(given: dict[str, Any], problem: st
 def test_a_prompt_that_hides_the_solution_is_refused() -> None:
     with pytest.raises(ParameterError, match=r"the prompt\'s step has no \{solution\}"):
         JudgePrompt(step="Is it correct?")
+
+
+def test_caps_that_are_not_given_are_among_the_facts() -> None:
+    able = Generative(FakeScorer(), thinker(), thinking="on", sampling=Sampling(temperature=0.0)).capabilities
+    assert '"max_tokens":1024' in str(able.fingerprint["sampling"])
 
 
 def test_prices_and_facts_are_those_of_both_models() -> None:

@@ -57,7 +57,10 @@ async def label_tokens(scorer: Scorer, labels: Iterable[int | str]) -> tuple[int
     for label in given:
         tokens = [label] if isinstance(label, int) else await scorer.tokenize(label) if label else ()
         if len(tokens) != 1:
-            raise ParameterError(f"label {label!r} is {len(tokens)} tokens; a label is one")
+            raise ParameterError(
+                f"label {label!r} is {len(tokens)} tokens; a label is one: give another, such as this one with or "
+                "without the space before it"
+            )
         found += tokens
     if len(set(found)) < len(found):
         raise ParameterError(f"labels {given} are tokens {found}: the model cannot tell them apart")
@@ -217,9 +220,11 @@ class Reader:
         places = [[len(sequence) - 1] for sequence in sequences]
         rows = await self.scorer.probabilities(sequences, places, labels=await self.labels())
         name = self.scorer.capabilities.name
-        if [[len(row) for row in of_one] for of_one in rows] != [[2]] * len(sequences):
+        wrong = next((of_one for of_one in rows if [len(row) for row in of_one] != [2]), None)
+        if len(rows) != len(sequences) or wrong is not None:
+            odd = "" if wrong is None else f", of which one is {wrong!r}"
             raise ScoreCountError(
-                f"{name} was asked for two labels after each of {len(sequences)} texts, and gave {rows}"
+                f"{name} was asked for two labels after each of {len(sequences)} texts, and gave {len(rows)} rows{odd}"
             )
         values = [float(of_one[0][0]) for of_one in rows]
         for value in values:
@@ -298,8 +303,8 @@ class Writer:
             opening: Text with which each sample begins.
         """
         self.generator = generator
-        self.sampling = sampling
         self.cap = sampling.max_tokens or cap
+        self.sampling = sampling.model_copy(update={"max_tokens": self.cap})
         self._opening = opening
 
     async def connect(self) -> None:

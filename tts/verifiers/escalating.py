@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from tts.protocols import Generator, Path, Scorer
     from tts.verifiers.asking import Sheet, Written
 
-FAST_SAMPLING = Sampling(temperature=0.8, max_tokens=256)
-SLOW_SAMPLING = Sampling(temperature=0.6, max_tokens=4096)
+FAST_SAMPLING = Sampling(temperature=0.8)
+SLOW_SAMPLING = Sampling(temperature=0.6)
 """How fast and slow verdicts are drawn; ours."""
 FAST_TOKENS, SLOW_TOKENS = 256, 4096
 """Their caps where a sampling names none."""
@@ -225,9 +225,12 @@ class Escalating:
         stated = self._stated(written, path)
         readable = [step for step in stated if step is not None]
         if not readable:
+            cut_off = sum(sample.cut_off for sample in written.samples)
             raise VerifierError(
                 f"{named(path)}: none of {self._verdicts} fast verdicts can be read; the first says "
-                f"{written.samples[0].text[:80]!r}, where a line {self._prompt.marker!r} and a number is expected"
+                f"{written.samples[0].text[:80]!r}, where a line {self._prompt.marker!r} and a number is expected, and "
+                f"{cut_off} were cut off: give fast=Sampling(max_tokens=...) above {self._fast.cap}, or a prompt whose "
+                "opening skips the model's thinking"
             )
         ((step, most),) = Counter(readable).most_common(1)
         share, unreadable = most / self._verdicts, self._verdicts - len(readable)
@@ -246,7 +249,8 @@ class Escalating:
             how = "was cut off" if said.cut_off else "ended"
             raise VerifierError(
                 f"{named(path)}: the slow verdict {how} after {said.tokens} tokens without a step that can be read; it "
-                f"ends in {said.text[-80:]!r}, where a line {self._prompt.marker!r} and a number is expected"
+                f"ends in {said.text[-80:]!r}, where a line {self._prompt.marker!r} and a number is expected: give "
+                + (f"slow=Sampling(max_tokens=...) above {said.tokens}" if said.cut_off else "another prompt or judge")
             )
         tokens, calls, score = fast.tokens + slow.tokens, self._verdicts + 1, float(step == -1)
         if self._reader is not None:

@@ -194,8 +194,10 @@ class Generative:
             return [Question(path.messages, "".join(path.steps), state, named(path))]
         if len(path.steps) > self._max_steps:
             raise ParameterError(f"{named(path)}: the judge takes {self._max_steps} steps; give a greater max_steps")
-        texts = ["".join(path.steps[: count + 1]) for count in range(len(path.steps))]
-        return [Question(path.messages, text, "step", named(path)) for text in texts]
+        return [
+            Question(path.messages, "".join(path.steps[:step]), "step", f"{named(path)}, up to its step {step}")
+            for step in range(1, len(path.steps) + 1)
+        ]
 
     async def _judge(self, questions: list[Question]) -> dict[Question, _Verdict]:
         prepared = await self._prepare(questions)

@@ -70,9 +70,10 @@ def _need_places(name: str, template: str, *places: str) -> None:
 def problem_text(messages: Sequence[Message]) -> str:
     """Return what a conversation asks: its only question, or its turns with their roles; without system messages.
 
-    Those tell the solver how to answer, which a judge would take for what it is to do itself.
+    Those tell the solver how to answer, which a judge would take for what it is to do itself. Where there is nothing
+    else they are what is asked.
     """
-    turns = [message for message in messages if message.role != "system"]
+    turns = [message for message in messages if message.role != "system"] or messages
     if len(turns) == 1:
         return turns[0].content
     return "\n\n".join(f"{turn.role}: {turn.content}" for turn in turns)
