@@ -7,19 +7,24 @@ from typing import TYPE_CHECKING, Any
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from tokenizers import Regex, Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import Split
+from tokenizers import Regex, Tokenizer, decoders
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel, Sequence, Split
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 SIZES = {
-    "vocab_size": 128, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "vocab_size": 288, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
     "num_key_value_heads": 2, "max_position_embeddings": 512, "initializer_range": 0.4,
 }  # fmt: skip
-SPECIAL = ("<unk>", "<s>", "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<extra_0>")
-WORDS = (" ки", "\n\n", "\n", *map(chr, range(32, 127)))
+SPECIAL = ("<s>", "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<extra_0>")
+SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+"""How Qwen's tokenizer cuts text; transformers has every Qwen2 folder cut so, whatever its tokenizer.json says."""
+MERGES = (("Ċ", "Ċ"), (":", "Ċ"), (".", "ĊĊ"), ("Ð", "º"), ("Ð", "¸"), ("Ðº", "Ð¸"), ("Ġ", "ÐºÐ¸"))
+"""Line breaks that become one token with what is before them, as in Qwen's tokenizer, and Math-Shepherd's mark."""
 CHAT = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -27,12 +32,15 @@ CHAT = (
 
 
 def write_tokenizer(folder: Path) -> None:
-    """Write a tokenizer whose tokens are characters, line breaks, Math-Shepherd's mark and a few special ones."""
-    words = {word: place for place, word in enumerate((*SPECIAL, *WORDS))}
-    tokenizer = Tokenizer(WordLevel(words, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = Split(Regex(r" ки|\n\n|\n|."), behavior="isolated")
+    """Write a tokenizer whose tokens are bytes, `MERGES` and a few special ones."""
+    pieces = (*SPECIAL, *sorted(ByteLevel.alphabet()), *map("".join, MERGES))
+    tokenizer = Tokenizer(BPE({piece: place for place, piece in enumerate(pieces)}, list(MERGES)))
+    tokenizer.pre_tokenizer = Sequence(
+        [Split(Regex(SPLIT), behavior="isolated"), ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
     whole = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, unk_token="<unk>", bos_token="<s>", additional_special_tokens=list(SPECIAL[2:])
+        tokenizer_object=tokenizer, bos_token="<s>", additional_special_tokens=list(SPECIAL[1:])
     )
     whole.chat_template = CHAT
     whole.save_pretrained(folder)
@@ -62,7 +70,12 @@ def normal(*shape: int, seed: int) -> torch.Tensor:
 
 def qwen_prm(folder: Path, dtype: str = "float32") -> Path:
     """Qwen2 with the two-layer head of Qwen2.5-Math-PRM."""
-    config = transformers.Qwen2Config(**SIZES, architectures=["Qwen2ForProcessRewardModel"])
+    # The real one's configuration names code that comes with it; it is not run.
+    code = {
+        "AutoModel": "modeling_qwen2_rm.Qwen2ForProcessRewardModel",
+        "AutoConfig": "configuration_qwen2_rm.Qwen2RMConfig",
+    }
+    config = transformers.Qwen2Config(**SIZES, auto_map=code)
     head = {
         "score.0.weight": normal(32, 32, seed=1), "score.0.bias": normal(32, seed=2),
         "score.2.weight": 2 * normal(2, 32, seed=3), "score.2.bias": normal(2, seed=4),

@@ -47,17 +47,18 @@ def qwen_prm(folder: Path, question: str, steps: Sequence[str]) -> list[float]:
 
 @torch.inference_mode()
 def skywork_prm(folder: Path, question: str, steps: Sequence[str]) -> list[float]:
-    tokenizer, ids, flags = tokenizer_of(folder), [], []
+    tokenizer, ids, ends = tokenizer_of(folder), [], []
     ids += tokenizer("<|endoftext|>" + question + "\n", add_special_tokens=False)["input_ids"]
+    (mark,) = tokenizer("\n", add_special_tokens=False)["input_ids"]
     for step in steps:
-        ids += tokenizer(step.strip(), add_special_tokens=False)["input_ids"]
-        ids += tokenizer("\n", add_special_tokens=False)["input_ids"]
-        flags.append(len(ids) - 1)
+        for line in step.strip().split("\n"):
+            ids += [*tokenizer(line, add_special_tokens=False)["input_ids"], mark]
+        ends.append(len(ids) - 1)
     model = model_of(folder, "Qwen2ForCausalLM")
     states = model(input_ids=torch.tensor([ids]), output_hidden_states=True).hidden_states[-1][0]
     head = load_file(folder / "model.safetensors")
     rewards = (states @ head["v_head.summary.weight"].T + head["v_head.summary.bias"]).float().sigmoid()
-    return [float(rewards[flag, 0]) for flag in flags]
+    return [float(rewards[end, 0]) for end in ends]
 
 
 @torch.inference_mode()

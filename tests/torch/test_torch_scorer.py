@@ -76,7 +76,7 @@ async def test_positions_keep_their_order_and_may_be_none(tmp_path: Path) -> Non
     [
         ([5] * 513, [512], "513 tokens are more than the 512 that torch/"),
         ([5] * 3, [3], r"positions \[3\] do not lie in a sequence of 3 tokens"),
-        ([5, 128], [1], "token ids lie in 5 to 128; torch/.* knows 128"),
+        ([5, 288], [1], "token ids lie in 5 to 288; torch/.* knows 288"),
         ([-1, 5], [1], "token ids lie in -1 to 5"),
     ],
 )
@@ -99,8 +99,8 @@ async def test_labels_are_for_language_models_and_needed_there(tmp_path: Path) -
     language = TorchScorer(models.llama(tmp_path / "language"))
     with pytest.raises(NeedsError, match="next tokens: give labels"):
         await language.probabilities([[5]], [[0]])
-    with pytest.raises(ParameterError, match=r"labels \[128\] are not token ids below 128"):
-        await language.probabilities([[5]], [[0]], labels=[128])
+    with pytest.raises(ParameterError, match=r"labels \[288\] are not token ids below 288"):
+        await language.probabilities([[5]], [[0]], labels=[288])
     assert language.capabilities.labels and language.capabilities.classes == 0
     assert language.capabilities.context == 512
 
