@@ -33,17 +33,33 @@ READS: dict[str, list[str]] = {
 READS["last-token-classification"] = READS["token-classification"]
 
 
-class TextScorer:
-    """A token a character; notes up to where it was asked, and says the length of that over 1000."""
+SCALE = 100_000
+MARKS = {text: chr(0xE000 + place) for place, text in enumerate(("<extra_0>", " ки"))}
+"""Texts that are one token, as private characters."""
 
-    def __init__(self, *, classes: int = 2, labels: bool = False, rewrites: bool = False, activation: str = "") -> None:
+
+class TextScorer:
+    """A token a character or mark; notes where it was asked, and says how many tokens came before, over `SCALE`."""
+
+    def __init__(
+        self,
+        *,
+        classes: int = 2,
+        labels: bool = False,
+        rewrites: bool = False,
+        activation: str = "",
+        marks: bool = True,
+        context: int | None = None,
+    ) -> None:
         self.capabilities = ScorerCapabilities(
-            name="text", classes=classes, labels=labels, local=True, fingerprint={"activation": activation}
-        )
+            name="text", classes=classes, labels=labels, local=True, context=context,
+            fingerprint={"activation": activation},
+        )  # fmt: skip
         self.asked: list[str] = []
         self.tokenized: list[str] = []
         self.labels: Sequence[int] | None = None
         self._rewrites = rewrites
+        self._marks = MARKS if marks else {}
 
     async def encode(self, messages: Sequence[Message]) -> Sequence[int]:
         turns = "".join(f"[{message.role}]{message.content}" for message in messages)
@@ -51,6 +67,8 @@ class TextScorer:
 
     async def tokenize(self, text: str) -> Sequence[int]:
         self.tokenized.append(text)
+        for mark, character in self._marks.items():
+            text = text.replace(mark, character)
         return list(map(ord, text))
 
     async def probabilities(
@@ -63,15 +81,29 @@ class TextScorer:
         self.labels = labels
         wide = self.capabilities.classes if labels is None else len(labels)
         for ids, places in zip(sequences, positions, strict=True):
-            self.asked += ["".join(map(chr, ids[: place + 1])) for place in places]
+            text = "".join(map(chr, ids))
+            self.asked += [written(text[: place + 1]) for place in places]
         return [[_row(place, wide) for place in places] for places in positions]
 
     async def aclose(self) -> None:
         """Nothing."""
 
 
+def written(text: str) -> str:
+    """Return what was tokenized."""
+    for mark, character in MARKS.items():
+        text = text.replace(character, mark)
+    return text
+
+
+def length(text: str) -> int:
+    """Return how many tokens a text is."""
+    return len(text) - sum(text.count(mark) * (len(mark) - 1) for mark in MARKS)
+
+
 def _row(place: int, wide: int) -> list[float]:
-    return [place / 1000] if wide == 1 else [place / 1000, *[(1 - place / 1000) / (wide - 1)] * (wide - 1)]
+    good = place / SCALE
+    return [good] if wide == 1 else [good, *[(1 - good) / (wide - 1)] * (wide - 1)]
 
 
 def scorer_for(name: str) -> TextScorer:
@@ -93,9 +125,9 @@ async def test_what_is_read_and_where(name: str) -> None:
     await verifier.connect()
     (reply,) = await verifier.score([path(*STEPS)])
     assert scorer.asked == READS[name]
-    good = [(len(text) - 1) / 1000 for text in READS[name]]
+    good = [(length(text) - 1) / SCALE for text in READS[name]]
     assert list(reply.values) == pytest.approx(good if ADAPTERS[name].good == 0 else [1 - value for value in good])
-    assert reply.tokens == len(READS[name][-1])
+    assert reply.tokens == length(READS[name][-1])
 
 
 @pytest.mark.parametrize("name", ADAPTERS)
@@ -111,16 +143,70 @@ async def test_labels_are_the_adapter_s_until_others_are_given() -> None:
     assert scorer.labels == (ord("+"), ord("-"))
 
 
-async def test_a_mark_that_stands_apart_is_tokenized_by_itself() -> None:
+async def test_a_mark_that_stands_apart_is_tokenized_by_itself_within_a_step_too() -> None:
     scorer = scorer_for("skywork-o1-open-prm")
-    await ProcessReward(scorer, adapter="skywork-o1-open-prm").score([path("a\n\n", " \n")])
-    assert scorer.tokenized == ["<|endoftext|>1+1?\n", "a", "\n"]
-    assert scorer.asked[-1].endswith("a\n\n")
+    (reply,) = await ProcessReward(scorer, adapter="skywork-o1-open-prm").score([path("a:\n\nb\n\n", " \n", "c")])
+    assert set(scorer.tokenized) == {"<|endoftext|>1+1?\n", "a:", "b", "c", "\n"}
+    assert [text.removeprefix("<|endoftext|>1+1?\n") for text in scorer.asked] == [
+        "a:\n\nb\n", "a:\n\nb\n\n", "a:\n\nb\n\nc\n"
+    ]  # fmt: skip
+    assert len(reply.values) == 3
 
 
-async def test_many_steps_are_as_many_scores() -> None:
-    (reply,) = await ProcessReward(TextScorer(), adapter="token-classification").score([path(*("a",) * 900)])
-    assert len(reply.values) == 900
+async def test_a_turn_is_stripped_as_the_authors_strip_it() -> None:
+    scorer = scorer_for("rlhflow")
+    await ProcessReward(scorer, adapter="rlhflow").score([path("\n a\n\n", "\n b \n\n")])
+    assert scorer.asked == ["[user]1+1? a[assistant]", "[user]1+1? a[assistant]+[user]b[assistant]"]
+
+
+@pytest.mark.parametrize("name", ["qwen2.5-math-prm", "math-shepherd"])
+async def test_a_tokenizer_without_the_mark_is_refused(name: str) -> None:
+    scorer = scorer_for(name)
+    scorer._marks = {}
+    with pytest.raises(ParameterError, match=r"reads scores at '.*', which is no token of its model: '1.*' is \[49, "):
+        await ProcessReward(scorer, adapter=name).connect()
+    with pytest.raises(ParameterError, match="give the model's own as mark="):
+        await ProcessReward(scorer, adapter=name).score([path(*STEPS)])
+    assert scorer.asked == []
+    await ProcessReward(scorer, adapter=name, mark="#").score([path(*STEPS)])
+
+
+async def test_a_mark_that_became_one_token_with_the_step_is_refused() -> None:
+    scorer = TextScorer()
+    scorer._marks = {".#": "\ue000"}
+    verifier = ProcessReward(scorer, mark="#")
+    assert len((await verifier.score([path("a", "b")]))[0].values) == 2
+    with pytest.raises(VerifierError, match=r"path 0 of 1: after step 1, 'b\.', the mark '#' is part of another token"):
+        await verifier.score([path("a", "b.")])
+    apart = replace(ADAPTERS["token-classification"], name="apart", mark="#", mark_apart=True)
+    assert len((await ProcessReward(scorer, adapter=apart).score([path("a", "b.")]))[0].values) == 2
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+async def test_a_path_beyond_the_context_is_refused_before_anything_is_asked(name: str) -> None:
+    scorer = scorer_for(name)
+    scorer.capabilities = replace(scorer.capabilities, context=length(READS[name][-1]))
+    await ProcessReward(scorer, adapter=name).score([path(*STEPS)])
+    asked = len(scorer.asked)
+    said = r"path 1 of 2: \d+ tokens are more than the \d+ that text holds: lower max_tokens, or use a model"
+    with pytest.raises(ParameterError, match=said):
+        await ProcessReward(scorer, adapter=name).score([path(*STEPS), path(*STEPS, "So 2 is it.")])
+    assert len(scorer.asked) == asked
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+async def test_a_thousand_steps_are_as_many_scores(name: str) -> None:
+    # Where each step is a conversation of its own, a thousand take seconds.
+    count = 200 if ADAPTERS[name].layout is Layout.TURNS else 1000
+    (reply,) = await ProcessReward(scorer_for(name), adapter=name).score([path(*("a\n\n",) * count)])
+    assert len(reply.values) == count
+
+
+async def test_labels_beside_an_adapter_of_classes_begin_with_the_good_one() -> None:
+    scorer = TextScorer(classes=0, labels=True)
+    verifier = ProcessReward(scorer, adapter="token-classification", labels=("+", "-"))
+    (reply,) = await verifier.score([path("a")])
+    assert list(reply.values) == pytest.approx([len(CHAT) / SCALE])
 
 
 @pytest.mark.parametrize("name", ["rlhflow", "math-shepherd", "token-classification"])
@@ -201,6 +287,9 @@ def test_results_tell_a_changed_adapter_from_the_known_one() -> None:
         ({"verdict": "+"}, "verdict='\\+' with layout 'steps'"),
         ({"opening": "no place"}, "opening='no place' needs {problem}"),
         ({"layout": Layout.TEXT}, "one text needs an opening"),
+        ({"joint": "\n"}, "joint='\\\\n' with layout 'steps'"),
+        ({"mark_apart": True}, "mark_apart needs a mark, and layout 'steps'"),
+        ({"mark": "#", "mark_apart": True, "layout": Layout.TEXT, "opening": "{problem}"}, "mark_apart needs a mark"),
     ],
 )
 def test_parts_that_do_not_go_together_are_refused(parts: dict[str, object], said: str) -> None:

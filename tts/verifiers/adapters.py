@@ -27,9 +27,9 @@ class Layout(StrEnum):
     STEPS = "steps"
     """all steps in one answer, each tokenized by itself and appended"""
     TEXT = "text"
-    """all steps in one text, tokenized as a whole up to the end of each"""
+    """all steps in one text, tokenized up to the end of each, which is work that grows with the square of their number"""
     TURNS = "turns"
-    """a user's turn a step, each followed by the verdict as the assistant's turn"""
+    """a user's turn a step, each followed by the verdict as the assistant's turn; rendered up to each, as much work"""
 
 
 class Place(StrEnum):
@@ -67,8 +67,9 @@ class Adapter:
             renders the conversation with the scorer's template.
         mark: What ends a step, in place of its trailing whitespace; "" leaves steps as they are, and reads them at
             their last token.
-        mark_apart: The mark is tokenized by itself, so that it cannot become one token with what stands before it.
-        joint: What stands between steps, or with `Layout.TURNS` between the problem and the first step.
+        mark_apart: With `Layout.STEPS`, the mark is tokenized by itself, wherever it stands, so that it cannot become
+            one token with what is beside it.
+        joint: With `Layout.TEXT` what stands between steps, with `Layout.TURNS` between the problem and the first one.
         verdict: With `Layout.TURNS`, what the assistant is taken to have said of each step before.
         good: The class or label that means a good step, from 0.
         labels: The verdicts, as token ids or texts of one token each, with `Chance.LABELS`.
@@ -106,6 +107,10 @@ class Adapter:
             raise ParameterError(f"adapter {self.name}: opening={self.opening!r} needs {PROBLEM}, and no turns")
         if self.opening is None and self.layout is Layout.TEXT:
             raise ParameterError(f"adapter {self.name}: one text needs an opening, which a chat template is not")
+        if self.layout is Layout.STEPS and self.joint:
+            raise ParameterError(f"adapter {self.name}: joint={self.joint!r} with layout {self.layout.value!r}")
+        if self.mark_apart and not (self.mark and self.layout is Layout.STEPS):
+            raise ParameterError(f"adapter {self.name}: mark_apart needs a mark, and layout {Layout.STEPS.value!r}")
 
     @property
     def place(self) -> Place:
@@ -237,7 +242,9 @@ def piece(adapter: Adapter, step: str) -> tuple[str, ...]:
     if not adapter.mark:
         return (step,)
     body = step.rstrip()
-    return ((body, adapter.mark) if body else (adapter.mark,)) if adapter.mark_apart else (body + adapter.mark,)
+    if not adapter.mark_apart:
+        return (body + adapter.mark,)
+    return tuple(text for part in body.split(adapter.mark) for text in (part, adapter.mark) if text)
 
 
 def grown(adapter: Adapter, messages: Sequence[Message], steps: Sequence[str]) -> list[Asked]:
@@ -264,7 +271,7 @@ def _turns(adapter: Adapter, start: tuple[Message, ...], steps: Sequence[str]) -
     before = [message for message in start if message.role == "system"]
     found: list[Asked] = []
     for place, step in enumerate(steps):
-        said = step.rstrip() + adapter.mark
+        said = step.strip() + adapter.mark
         before.append(Message(role="user", content=said if place else problem + adapter.joint + said))
         found.append(tuple(before))
         before.append(Message(role="assistant", content=adapter.verdict))

@@ -5,22 +5,22 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from tts.capabilities import VerifierCapabilities
 from tts.errors import NeedsError, ParameterError, ScoreCountError, VerifierError
-from tts.groups import Tasks
 from tts.protocols import PathScore, connect
-from tts.verifiers.adapters import Adapter, Chance, Layout, find_adapter, grown, opened, piece
+from tts.verifiers.adapters import Adapter, Chance, Layout, Place, find_adapter, grown, opened, piece
+from tts.verifiers.asking import check_length, each, label_tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from tts.protocols import Path, Scorer
     from tts.verifiers.adapters import Asked
 
-Given = TypeVar("Given")
-Found = TypeVar("Found")
+BEFORE = "1"
+"""What a mark that is tokenized together with its step is tried behind."""
 Encoded = tuple[list[int], list[int]]
 """A path's tokens, and where in them each step's score is read."""
 
@@ -37,8 +37,8 @@ class ProcessReward:
     reads several times, so that it does not hang on what was scored before. Marks and turns that an adapter puts in are
     counted, and are a few tokens a step more than the path has.
 
-    It fails where a path is long beyond the model's context (ParameterError of the scorer), and it judges steps, not
-    answers: a path of sound steps that stops short of an answer is scored as high as one that gets there.
+    It fails where a path is longer than the model's context (ParameterError), and it judges steps, not answers: a path
+    of sound steps that stops short of an answer is scored as high as one that gets there.
     """
 
     def __init__(
@@ -65,22 +65,25 @@ class ProcessReward:
         """
         self._scorer = scorer
         self._named = adapter is not None
-        base = Adapter(name="", good=1 if labels is None else 0) if adapter is None else find_adapter(adapter)
+        base = Adapter(name="") if adapter is None else find_adapter(adapter)
+        usual = 0 if labels is not None and base.labels is None else base.good
         self.adapter = replace(
             base,
-            good=base.good if good is None else good,
+            good=usual if good is None else good,
             mark=mark or base.mark,
             labels=base.labels if labels is None else tuple(labels),
             chance=base.chance if labels is None else Chance.LABELS,
         )
         self._labels: tuple[int, ...] | None = None
+        self._mark: int | None = None
 
     async def connect(self) -> None:
         """Let the scorer find out what it can do.
 
         Raises:
             NeedsError: It does not give what the adapter reads; says what it gives.
-            ParameterError: There is no such class, or a label is not one token, or two are the same one.
+            ParameterError: There is no such class; a label, or the mark that scores are read at, is not one token; or
+                two labels are the same one.
         """
         await connect(self._scorer)
         able, labels = self._scorer.capabilities, self.adapter.labels
@@ -99,6 +102,7 @@ class ProcessReward:
         if not 0 <= self.adapter.good < classes:
             raise ParameterError(f"good={self.adapter.good}, but {able.name} tells {classes} classes apart, from 0")
         await self._verdicts()
+        await self._separator()
 
     @cached_property
     def capabilities(self) -> VerifierCapabilities:
@@ -123,13 +127,18 @@ class ProcessReward:
 
         Raises:
             ProblemError: The adapter has room for one question alone, and the conversation is longer.
+            ParameterError: A path is longer than the scorer's context; or as `connect`, of labels and mark.
             ScoreCountError: The scorer did not return a row for each step.
-            VerifierError: A path has no steps, or a step no token; or what was read of a path changes as it grows.
+            VerifierError: A path has no steps, a step no token or no mark of its own; or what was read of a path
+                changes as it grows.
         """
         for place, path in enumerate(paths):
             if not path.steps:
                 raise VerifierError(f"{self.capabilities.name}: path {place} of {len(paths)} has no steps to judge")
+        mark = await self._separator()
         encoded = await self._encode(paths)
+        for place, path in enumerate(paths):
+            self._check(f"{self.capabilities.name}: path {place} of {len(paths)}", path, encoded[place], mark)
         sequences, positions = [ids for ids, _ in encoded], [places for _, places in encoded]
         rows = await self._scorer.probabilities(sequences, positions, labels=await self._verdicts())
         if [len(row) for row in rows] != [len(places) for places in positions]:
@@ -178,42 +187,40 @@ class ProcessReward:
         async def read(asked: Asked) -> Sequence[int]:
             return await (self._scorer.tokenize(asked) if isinstance(asked, str) else self._scorer.encode(asked))
 
-        each = _one_by_one if self._scorer.capabilities.local else _side_by_side
-        return await each(read, dict.fromkeys(wanted))
+        return await each(read, wanted, beside=not self._scorer.capabilities.local)
 
     async def _verdicts(self) -> tuple[int, ...] | None:
         """Return the labels' token ids, looked up once."""
-        given = self.adapter.labels
-        if self._labels is None and given is not None:
-            found: list[int] = []
-            for label in given:
-                tokens = await self._scorer.tokenize(label) if isinstance(label, str) else [label]
-                if len(tokens) != 1:
-                    raise ParameterError(f"label {label!r} is {len(tokens)} tokens; a label is one")
-                found += tokens
-            if len(set(found)) < len(found):
-                raise ParameterError(f"labels {list(given)} are tokens {found}: the model cannot tell them apart")
-            self._labels = tuple(found)
+        if self._labels is None and self.adapter.labels is not None:
+            self._labels = await label_tokens(self._scorer, self.adapter.labels)
         return self._labels
+
+    async def _separator(self) -> int | None:
+        """Return the token of the mark that scores are read at, looked up once; None where they are read elsewhere."""
+        adapter = self.adapter
+        if self._mark is None and adapter.place is Place.MARK:
+            before = "" if adapter.mark_apart else BEFORE
+            alone = list(await self._scorer.tokenize(before)) if before else []
+            tokens = list(await self._scorer.tokenize(before + adapter.mark))
+            if len(tokens) != len(alone) + 1 or tokens[:-1] != alone:
+                raise ParameterError(
+                    f"{self.capabilities.name} reads scores at {adapter.mark!r}, which is no token of its model: "
+                    f"{before + adapter.mark!r} is {tokens}; give the model's own as mark=, or use one taught with it"
+                )
+            self._mark = tokens[-1]
+        return self._mark
+
+    def _check(self, where: str, path: Path, encoded: Encoded, mark: int | None) -> None:
+        """Refuse a path that is longer than the model reads, or that has lost its marks."""
+        ids, places = encoded
+        check_length(self._scorer.capabilities, where, len(ids))
+        for step, place in enumerate(places if mark is not None else ()):
+            if ids[place] != mark:
+                raise VerifierError(
+                    f"{where}: after step {step}, {path.steps[step]!r}, the mark {self.adapter.mark!r} is part of "
+                    f"another token, {ids[place]}: an Adapter with mark_apart=True has it tokenized by itself"
+                )
 
     async def aclose(self) -> None:
         """Release the scorer."""
         await self._scorer.aclose()
-
-
-async def _one_by_one(ask: Callable[[Given], Awaitable[Found]], wanted: Iterable[Given]) -> dict[Given, Found]:
-    """Return what `ask` says of each thing, without a task for each: they cost more than an answer from memory."""
-    return {thing: await ask(thing) for thing in wanted}
-
-
-async def _side_by_side(ask: Callable[[Given], Awaitable[Found]], wanted: Iterable[Given]) -> dict[Given, Found]:
-    """Return what `ask` says of each thing, asked at the same time."""
-    found: dict[Given, Found] = {}
-
-    async def look_up(thing: Given) -> None:
-        found[thing] = await ask(thing)
-
-    async with Tasks() as tasks:
-        for thing in wanted:
-            tasks.start_soon(look_up, thing)
-    return found
