@@ -216,7 +216,7 @@ async def test_what_cannot_be_judged_is_refused_before_anything_is_sent() -> Non
         await verifier.score([path(), path(*["a\n\n"] * 1000)])
     with pytest.raises(ParameterError, match="and 4096 to write are more than the 16384 that scripted"):
         await verifier.score([path(), path("a" * 12288)])
-    with pytest.raises(ParameterError, match="4096 to write and 1 for the verdict are more than the 4096 that judge"):
+    with pytest.raises(ParameterError, match="and 4097 to write are more than the 4096 that judge"):
         await Escalating(generator, FakeScorer(able=replace(READS, context=4096))).score([path()])
     assert generator.calls == []
 

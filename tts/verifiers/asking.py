@@ -1,25 +1,22 @@
-"""How judges reach a language model: label probabilities by a scorer, text by a generator, checked beforehand."""
+"""How verifiers ask a scorer: what is said of several things at once, label probabilities, what is too long."""
 
 from __future__ import annotations
 
 import math
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 from tts.capabilities import VerifierCapabilities
-from tts.errors import NeedsError, ParameterError, ScoreCountError, ScoreValueError, TransientError, VerifierError
+from tts.errors import NeedsError, ParameterError, ScoreCountError, ScoreValueError, TransientError
 from tts.groups import Tasks
-from tts.protocols import SEED_BLOCK, GenerationRequest, connect
-from tts.seeds import derive
-from tts.types import Finish
+from tts.protocols import connect
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
     from tts.capabilities import Capabilities, ScorerCapabilities
-    from tts.protocols import Generator, Scorer
-    from tts.types import Completion, Message, Prompt, Sampling
+    from tts.protocols import Scorer
+    from tts.types import Message
 
 Given = TypeVar("Given")
 Found = TypeVar("Found")
@@ -67,16 +64,19 @@ async def label_tokens(scorer: Scorer, labels: Iterable[int | str]) -> tuple[int
     return tuple(found)
 
 
-def check_length(able: ScorerCapabilities, where: str, tokens: int) -> None:
-    """Refuse what is longer than a scorer reads.
+def check_length(
+    able: Capabilities | ScorerCapabilities, where: str, tokens: int, *, writing: int | None = None
+) -> None:
+    """Refuse what is longer than a model's context, with what will be written after it.
 
     Raises:
         ParameterError: It is; says by how much, and what to do.
     """
-    if able.context is not None and tokens > able.context:
+    if able.context is not None and tokens + (writing or 0) > able.context:
+        further = "" if writing is None else f" to read and {writing} to write"
         raise ParameterError(
-            f"{where}: {tokens} tokens are more than the {able.context} that {able.name} holds: lower max_tokens, or "
-            "use a model with a longer context"
+            f"{where}: {tokens} tokens{further} are more than the {able.context} that {able.name} holds: lower "
+            "max_tokens, or use a model with a longer context"
         )
 
 
@@ -93,11 +93,6 @@ def begun(others: bool = True) -> Iterator[None]:
 def longest(*texts: str) -> int:
     """Return the most tokens that a text of these can have: its bytes, which are never fewer."""
     return max(len(text.encode(errors="surrogatepass")) for text in texts)
-
-
-def base_seed(*parts: object) -> int:
-    """Return a request's seed by what it asks, and nothing that is asked beside it."""
-    return derive(*parts) // SEED_BLOCK * SEED_BLOCK
 
 
 def judge_capabilities(
@@ -203,12 +198,7 @@ class Reader:
         Raises:
             ParameterError: It is longer than the scorer's context.
         """
-        able = self.scorer.capabilities
-        if able.context is not None and tokens + writing + 1 > able.context:
-            raise ParameterError(
-                f"{where}: {tokens} tokens to read, {writing} to write and 1 for the verdict are more than the "
-                f"{able.context} that {able.name} holds: use a judge with a longer context, or lower max_tokens"
-            )
+        check_length(self.scorer.capabilities, where, tokens, writing=writing + 1)
 
     async def read(self, sequences: Sequence[Sequence[int]]) -> list[float]:
         """Return the probability of the positive label after each sequence.
@@ -231,143 +221,3 @@ class Reader:
             if not math.isfinite(value) or not 0 <= value <= 1:
                 raise ScoreValueError(f"{name} gave {value!r} for a verdict; expected a probability in [0, 1]")
         return values
-
-
-@dataclass(slots=True)
-class _Received:
-    """A sink that keeps what was sampled, by its place, and counts the prompt."""
-
-    completions: dict[int, Completion] = field(default_factory=dict)
-    prompted: int = 0
-
-    def prompt(self, *, cached: int, computed: int) -> None:
-        """Count prompt tokens, cached or not."""
-        self.prompted += cached + computed
-
-    def progress(self, index: int, tokens: int) -> None:
-        """Nothing is stopped midway."""
-
-    def finish(self, index: int, completion: Completion) -> None:
-        """Keep a sample."""
-        self.completions[index] = completion
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """What a judge wrote, the opening before it.
-
-    Attributes:
-        thought: Its thinking, with the marks around it; empty if there is none.
-        said: What comes after that; None where it does not come to the end of its thinking.
-        cut_off: It was ended by its cap.
-        tokens: How many were sampled.
-    """
-
-    thought: str
-    said: str | None
-    cut_off: bool
-    tokens: int
-
-    @property
-    def text(self) -> str:
-        """All of it."""
-        return self.thought + (self.said or "")
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """What a generator wrote, in the order of its seeds, and how many tokens it read and wrote: the prompt once."""
-
-    samples: tuple[Sample, ...]
-    tokens: int
-
-
-@dataclass(frozen=True, slots=True)
-class Sheet:
-    """A rendered conversation, with the beginning of the answer, that something can be written after."""
-
-    prompt: Prompt
-    opening: tuple[int, ...]
-
-
-class Writer:
-    """Samples text after a conversation, with a cap that fits into the context."""
-
-    def __init__(self, generator: Generator, sampling: Sampling, cap: int, opening: str = "") -> None:
-        """Say how to draw.
-
-        Args:
-            generator: The model.
-            sampling: Temperature, stops and the rest.
-            cap: Tokens of each sample, where the sampling names no `max_tokens`.
-            opening: Text with which each sample begins.
-        """
-        self.generator = generator
-        self.cap = sampling.max_tokens or cap
-        self.sampling = sampling.model_copy(update={"max_tokens": self.cap})
-        self._opening = opening
-
-    async def connect(self) -> None:
-        """Let the generator find out what it can do.
-
-        Raises:
-            NeedsError: It cannot go on with a text that was begun, and an opening is given.
-        """
-        await connect(self.generator)
-        able = self.generator.capabilities
-        if self._opening and not able.continuation:
-            raise NeedsError(f"{able.name} cannot go on after {self._opening!r}: leave the prompt's opening out")
-
-    async def prepare(self, conversation: Conversation, where: str) -> Sheet:
-        """Render a conversation, and see whether it and what is to be written fit.
-
-        Raises:
-            ParameterError: They do not.
-        """
-        prompt = await self.generator.encode(conversation)
-        opening = tuple(await self.generator.tokenize(self._opening)) if self._opening else ()
-        able, length = self.generator.capabilities, len(prompt.token_ids) + len(opening)
-        if able.context is not None and length + self.cap > able.context:
-            raise ParameterError(
-                f"{where}: {length} tokens to read and {self.cap} to write are more than the {able.context} that "
-                f"{able.name} holds: lower max_tokens, or use a judge with a longer context"
-            )
-        return Sheet(prompt, opening)
-
-    async def write(self, sheet: Sheet, *, count: int, seed: int, where: str) -> Written:
-        """Draw so many samples, whose texts come after the opening.
-
-        Raises:
-            VerifierError: The generator gave fewer, or one in which nothing is said.
-        """
-        received = _Received()
-        await self.generator.generate(
-            GenerationRequest(
-                prompt=sheet.prompt, text=self._opening, token_ids=sheet.opening, count=count, seed=seed,
-                max_tokens=self.cap, delimiters=(), sampling=self.sampling,
-            ),
-            received,
-        )  # fmt: skip
-        name, found = self.generator.capabilities.name, received.completions
-        if sorted(found) != list(range(count)):
-            raise VerifierError(f"{where}: {name} was asked for {count} verdicts and gave {len(found)}")
-        if not any(completion.text.strip() for completion in found.values()):
-            raise VerifierError(
-                f"{where}: {name} said nothing in {count} verdicts: see whether it follows the prompt, or give another "
-                "judge"
-            )
-        read = len(sheet.prompt.token_ids) + len(sheet.opening) if sheet.prompt.token_ids else received.prompted
-        return Written(
-            tuple(self._parted(sheet, found[place]) for place in range(count)),
-            read + sum(completion.tokens for completion in found.values()),
-        )
-
-    def _parted(self, sheet: Sheet, completion: Completion) -> Sample:
-        text, marks = self._opening + completion.text, self.sampling
-        opened, closed = text.rfind(marks.thinking_open), text.rfind(marks.thinking_close)
-        begun_by_prompt = sheet.prompt.text.rstrip().endswith(marks.thinking_open)
-        cut_off = completion.finish is Finish.LENGTH
-        if closed < opened or (closed < 0 and begun_by_prompt):
-            return Sample(text, None, cut_off, completion.tokens)
-        end = closed + len(marks.thinking_close) if closed >= 0 else 0
-        return Sample(text[:end], text[end:], cut_off, completion.tokens)

@@ -10,15 +10,16 @@ from tts.errors import ParameterError, VerifierError
 from tts.protocols import SEED_BLOCK, PathScore
 from tts.seeds import derive
 from tts.types import Sampling
-from tts.verifiers.asking import TEMPLATE_TOKENS, Reader, Writer, base_seed, begun, each, judge_capabilities, longest
+from tts.verifiers.asking import TEMPLATE_TOKENS, Reader, begun, each, judge_capabilities, longest
 from tts.verifiers.verdicts import LocatePrompt, check_path, named
+from tts.verifiers.writing import Writer, base_seed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tts.capabilities import Capabilities, ScorerCapabilities, VerifierCapabilities
     from tts.protocols import Generator, Path, Scorer
-    from tts.verifiers.asking import Sheet, Written
+    from tts.verifiers.writing import Sheet, Written
 
 FAST_SAMPLING = Sampling(temperature=0.8)
 SLOW_SAMPLING = Sampling(temperature=0.6)

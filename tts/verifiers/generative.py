@@ -10,15 +10,16 @@ from tts.errors import ParameterError, VerifierError
 from tts.protocols import PathScore
 from tts.seeds import derive
 from tts.types import Sampling
-from tts.verifiers.asking import TEMPLATE_TOKENS, Reader, Writer, base_seed, begun, each, judge_capabilities, longest
+from tts.verifiers.asking import TEMPLATE_TOKENS, Reader, begun, each, judge_capabilities, longest
 from tts.verifiers.verdicts import JudgePrompt, Question, check_path, named
+from tts.verifiers.writing import Writer, base_seed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tts.capabilities import Capabilities, ScorerCapabilities, VerifierCapabilities
     from tts.protocols import Generator, Path, Scorer
-    from tts.verifiers.asking import Sample, Sheet, Written
+    from tts.verifiers.writing import Sample, Sheet, Written
 
 Thinking = Literal["off", "on", "mean"]
 RATIONALE_TOKENS = 1024
