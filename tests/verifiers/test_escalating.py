@@ -79,28 +79,6 @@ async def test_a_verdict_that_cannot_be_read_counts_but_is_no_vote() -> None:
     assert (torn.score, torn.share, torn.unreadable, torn.escalated) == (0.0, 0.75, 2, True)
 
 
-@pytest.mark.parametrize(
-    ("text", "step"),
-    [
-        ("First wrong step: 3", 2),
-        ("I looked.\nFirst wrong step: -1.\n", -1),
-        ("First wrong step: 1\nFirst wrong step: 1", 0),
-        ("**First wrong step:** 2", 1),
-        ("**First wrong step: 2.**", 1),
-        ("First wrong step: `-1`", -1),
-        ("First wrong step: 1\nFirst wrong step: 2", None),
-        ("First wrong step: 4", None),
-        ("First wrong step: 0", None),
-        ("First wrong step: -2", None),
-        ("First wrong step: 2 or 3", None),
-        ("First wrong step: two", None),
-        ("2", None),
-    ],
-)
-def test_a_stated_step_is_read_strictly(text: str, step: int | None) -> None:
-    assert LocatePrompt().stated(text, 3, ended=True) == step
-
-
 async def test_a_step_that_is_only_thought_of_is_not_stated() -> None:
     thought = "<think>\nFirst wrong step: 2\n"
     found = await Escalating(Judge([thought + "</think>First wrong step: 1"]), verdicts=1).locate(path())
@@ -119,11 +97,6 @@ async def test_thinking_that_the_prompt_opened_is_told_apart() -> None:
     assert (found.step, found.unreadable) == (-1, 1)
     closed = LocatePrompt(fast=" <think>", opening="</think>")
     assert (await Escalating(Judge([NONE]), verdicts=1, prompt=closed).locate(path())).step == -1
-
-
-def test_a_number_at_which_a_verdict_was_cut_off_is_not_read() -> None:
-    assert LocatePrompt().stated("First wrong step: 1", 12, ended=False) is None
-    assert LocatePrompt().stated("First wrong step: 1\nbecau", 12, ended=False) == 0
 
 
 @pytest.mark.parametrize(
@@ -232,11 +205,6 @@ async def test_what_cannot_be_judged_is_refused_before_anything_is_sent() -> Non
 def test_numbers_out_of_range_are_refused(given: dict[str, Any], problem: str) -> None:
     with pytest.raises(ParameterError, match=problem):
         Escalating(Judge([]), **given)
-
-
-def test_a_prompt_without_a_marker_is_refused() -> None:
-    with pytest.raises(ParameterError, match="marker is empty"):
-        LocatePrompt(marker=" ")
 
 
 async def test_closing_releases_both_models() -> None:

@@ -46,12 +46,6 @@ async def test_an_unfinished_path_is_said_to_be_unfinished() -> None:
     assert [list(reply.values) for reply in replies] == [[0.5], [0.25]]
 
 
-async def test_a_problem_that_is_a_system_message_is_shown() -> None:
-    scorer = FakeScorer()
-    await Generative(scorer).score([Path((Message(role="system", content="What is 2?"),), ("2",), True)])
-    assert "Problem:\nWhat is 2?" in scorer.seen[0]
-
-
 async def test_what_a_path_says_is_not_taken_for_a_place_in_the_prompt() -> None:
     scorer = FakeScorer()
     await Generative(scorer).score([path("{problem} {cue}")])
@@ -73,10 +67,10 @@ async def test_thinking_is_read_after_the_rationale() -> None:
     ("says", "read"),
     [
         ("All is well.", "All is well.\n\nVerdict:"),
-        ("All is well. Verdict: Yes", "All is well. Verdict:"),
-        ("All is well.\n**Verdict:** Yes", "All is well.\nVerdict:"),
-        ("I write 'Verdict:' last.\nAll is well.\nVerdict: Yes\n", "I write 'Verdict:' last.\nAll is well.\nVerdict:"),
-        ("\nVerdict: Yes\n\nProblem: 2\nVerdict: No", "\nVerdict:"),
+        (
+            "I write 'Verdict:' last.\nAll is well.\n**Verdict:** Yes",
+            "I write 'Verdict:' last.\nAll is well.\nVerdict:",
+        ),
     ],
 )
 async def test_a_rationale_is_read_up_to_its_verdict_after_the_thinking(thought: str, says: str, read: str) -> None:
@@ -292,11 +286,6 @@ async def test_labels_that_cannot_be_told_apart_are_refused() -> None:
 def test_what_does_not_go_together_is_refused(given: dict[str, Any], problem: str) -> None:
     with pytest.raises(ParameterError, match=problem):
         Generative(FakeScorer(), **given)
-
-
-def test_a_prompt_that_hides_the_solution_is_refused() -> None:
-    with pytest.raises(ParameterError, match=r"the prompt\'s step has no \{solution\}"):
-        JudgePrompt(step="Is it correct?")
 
 
 def test_caps_that_are_not_given_are_among_the_facts() -> None:

@@ -11,7 +11,6 @@ from tests.verifiers.label_scorer import LABELS, QUESTION, READS, FakeScorer
 from tts.errors import NeedsError, ParameterError, ScoreCountError
 from tts.protocols import Verifier
 from tts.verifiers.pairwise import Pairwise, best, rank
-from tts.verifiers.verdicts import ComparePrompt
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -101,11 +100,6 @@ async def test_a_scorer_that_loses_a_row_is_refused() -> None:
 async def test_a_model_without_labels_is_refused_at_the_start() -> None:
     with pytest.raises(NeedsError, match="none of labels"):
         await Pairwise(FakeScorer(able=replace(READS, labels=False))).connect()
-
-
-def test_a_prompt_that_hides_a_solution_is_refused() -> None:
-    with pytest.raises(ParameterError, match=r"the prompt's ask has no \{second\}"):
-        ComparePrompt(ask="{problem} {first}")
 
 
 async def test_it_is_no_verifier_and_releases_its_scorer() -> None:

@@ -267,7 +267,7 @@ class Generative:
     def _until_verdict(self, question: Question, rationale: Sample) -> str:
         """Return a rationale up to the verdict's token."""
         thought, said = rationale.thought, rationale.said
-        stated = None if said is None else self._prompt.before_verdict(said)
+        stated = None if said is None else self._prompt.before_verdict(said, ended=not rationale.cut_off)
         if stated is not None:
             return thought + stated + self._prompt.cue
         where = f"{question.where}: the judge's rationale"

@@ -163,14 +163,19 @@ class JudgePrompt(Frozen):
         before = _answered(question) if self.in_conversation else ()
         return with_system(self.system, (*before, Message(role="user", content=ask)))
 
-    def before_verdict(self, text: str) -> str | None:
+    def before_verdict(self, text: str, *, ended: bool) -> str | None:
         """Return what a judge says before it states its verdict, or None if it states none.
 
-        The cue states one at the beginning of a line, of which the first counts, and anywhere in the last line. So one
-        that is only spoken of does not.
+        The cue states one at the beginning of a line, of which the first counts, and anywhere in the last line, unless
+        that was cut off. So one that is only spoken of does not.
+
+        Args:
+            text: What the judge says after its thinking.
+            ended: It was not cut off.
         """
         cue = re.escape(self.cue.strip())
-        found = re.search(rf"^[ \t>#*_`-]*{cue}|{cue}(?=[^\n]*\s*\Z)", text, re.MULTILINE)
+        in_last_line = rf"|{cue}(?=[^\n]*\s*\Z)" if ended else ""
+        found = re.search(rf"^[ \t>#*_`-]*{cue}{in_last_line}", text, re.MULTILINE)
         return None if found is None else text[: found.start()]
 
 
