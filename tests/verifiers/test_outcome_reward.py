@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import pytest
 
 from tts.capabilities import ScorerCapabilities
@@ -129,17 +131,50 @@ async def test_what_is_no_reward_is_an_error() -> None:
         await score(Rewards(0.3, 0.7, rows=2))
 
 
+async def test_a_path_beyond_the_context_is_refused_before_anything_is_read() -> None:
+    scorer = Rewards(0.3, 0.7)
+    scorer.capabilities = replace(scorer.capabilities, context=5)
+    verifier = OutcomeReward(scorer, ending="<e>")
+    assert len(await verifier.score([Path(QUESTION, ("a",), True)])) == 1
+    said = r"path 1 of 2: 6 tokens are more than the 5 that rewards holds: lower max_tokens"
+    with pytest.raises(ParameterError, match=said):
+        await verifier.score([Path(QUESTION, ("a",), True), Path(QUESTION, ("ab",), True)])
+    assert len(scorer.read) == 1
+
+
 async def test_unfinished_paths_are_judged_where_that_was_asked_for() -> None:
     assert not OutcomeReward(Rewards(0.3, 0.7)).capabilities.partial
-    with pytest.raises(VerifierError, match="path 0 has not finished; partial=True"):
+    with pytest.raises(VerifierError, match="path 0 of 1 has not finished; partial=True"):
         await score(Rewards(0.3, 0.7), finished=False)
     assert OutcomeReward(Rewards(0.3, 0.7), partial=True).capabilities.partial
     assert await score(Rewards(0.3, 0.7), finished=False, partial=True) == pytest.approx(0.7)
 
 
+async def test_paths_are_tokenized_at_the_same_time() -> None:
+    class Slow(Rewards):
+        """Says what tokens a text has once it has been asked for three."""
+
+        def __init__(self) -> None:
+            super().__init__(0.3, 0.7)
+            self._asked = 0
+            self._all = anyio.Event()
+
+        async def tokenize(self, text: str) -> Sequence[int]:
+            self._asked += 1
+            if self._asked == 3:
+                self._all.set()
+            await self._all.wait()
+            return await super().tokenize(text)
+
+    scorer = Slow()
+    with anyio.fail_after(10):
+        replies = await OutcomeReward(scorer).score([Path(QUESTION, (text,), True) for text in ("a", "bc", "a")])
+    assert [text for text, _ in scorer.read] == [">a", ">bc", ">a"] and [reply.tokens for reply in replies] == [2, 3, 2]
+
+
 @pytest.mark.parametrize("steps", [(), ("",)])
 async def test_a_path_that_says_nothing_is_refused(steps: tuple[str, ...]) -> None:
-    with pytest.raises(VerifierError, match="path 0 says nothing"):
+    with pytest.raises(VerifierError, match="path 0 of 1 says nothing"):
         await OutcomeReward(Rewards(0.3, 0.7)).score([Path(QUESTION, steps, True)])
 
 

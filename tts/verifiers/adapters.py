@@ -27,7 +27,7 @@ class Layout(StrEnum):
     STEPS = "steps"
     """all steps in one answer, each tokenized by itself and appended"""
     TEXT = "text"
-    """all steps in one text, tokenized up to the end of each, which is work that grows with the square of their number"""
+    """all steps in one text, tokenized up to the end of each: work that grows with the square of their number"""
     TURNS = "turns"
     """a user's turn a step, each followed by the verdict as the assistant's turn; rendered up to each, as much work"""
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from tts.capabilities import VerifierCapabilities
 from tts.errors import NeedsError, ParameterError, ScoreCountError, ScoreValueError, VerifierError
 from tts.protocols import PathScore, connect
+from tts.verifiers.asking import check_length, each
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -106,7 +107,12 @@ class OutcomeReward:
             ParameterError: As `connect`; or a path is longer than the scorer's context.
         """
         self._check()
-        sequences = [await self._encode(place, path) for place, path in enumerate(paths)]
+
+        async def encode(place: int) -> list[int]:
+            return await self._encode(f"{self.capabilities.name}: path {place} of {len(paths)}", paths[place])
+
+        found = await each(encode, range(len(paths)), beside=not self._scorer.capabilities.local)
+        sequences = [found[place] for place in range(len(paths))]
         rows = await self._scorer.probabilities(sequences, [[len(ids) - 1] for ids in sequences])
         if [len(several) for several in rows] != [1] * len(paths):
             raise ScoreCountError(f"{self.capabilities.name}: the scorer returned another number of rows than paths")
@@ -140,15 +146,16 @@ class OutcomeReward:
     def _raw(self) -> bool:
         return self._scorer.capabilities.fingerprint.get("activation") == "none"
 
-    async def _encode(self, place: int, path: Path) -> list[int]:
-        name = self.capabilities.name
+    async def _encode(self, where: str, path: Path) -> list[int]:
         if not any(path.steps):
-            raise VerifierError(f"{name}: path {place} says nothing: there is nothing to judge")
+            raise VerifierError(f"{where} says nothing: there is nothing to judge")
         if not path.finished and not self._partial:
-            raise VerifierError(f"{name}: path {place} has not finished; partial=True has it scored all the same")
+            raise VerifierError(f"{where} has not finished; partial=True has it scored all the same")
         ids = list(await self._scorer.encode(path.messages))
         ids += await self._scorer.tokenize("".join(path.steps))
-        return ids + list(await self._scorer.tokenize(self._ending) if self._ending else ())
+        ids += await self._scorer.tokenize(self._ending) if self._ending else ()
+        check_length(self._scorer.capabilities, where, len(ids))
+        return ids
 
     def _score(self, row: Sequence[float]) -> float:
         classes = self._scorer.capabilities.classes
