@@ -107,7 +107,7 @@ def judge_capabilities(
     """Return what a judge made of these models gives and costs.
 
     Where there are two, each token is charged at the higher of their prices, since a path's charge is one number of
-    tokens; it is unknown if one of them is.
+    tokens; it is unknown if one of them is. For the same reason what a generator reads is charged as what it writes.
 
     Args:
         kind: What the judge is called.

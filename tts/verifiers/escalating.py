@@ -74,12 +74,13 @@ class Escalating:
     A path's score is how likely no step is wrong. Where the fast verdicts agree, it is the share of those that say
     "none" among those that can be read. After a slow verdict it is 1 if that says "none" and else 0; or, with a scorer,
     the probability of the positive label after the slow verdict's text and the prompt's cue. A statement that cannot be
-    read for sure counts among the verdicts but is no vote, so that unreadable ones make for escalation. When none of
-    the fast ones can be read, or not the slow one, that is an error and not a score.
+    read for sure counts among the verdicts but is no vote, so that unreadable ones make for escalation, also where all
+    are: a model that always thinks, and whose thinking the prompt's `opening` does not skip, is judged by the slow one
+    alone, and the fast ones are paid for in vain. When the slow one cannot be read that is an error and not a score.
 
     Seeds are derived from the path, so that with a generator that keeps seeds a score does not hang on what is judged
-    beside it. Charged are the prompts, once a request, and all that is written. A path given as one step is judged as
-    one.
+    beside it. Charged are the prompts, once a request, and all that is written; an attempt that ends in an error counts
+    as one call a path and no tokens. A path given as one step is judged as one.
 
     Where it is known to fail: verdicts drawn from one model err together, so that they may agree on what is wrong;
     and what `Generative` says of judges.
@@ -166,7 +167,7 @@ class Escalating:
 
         Raises:
             ParameterError: A path has too many steps, or does not fit; nothing has been sent then.
-            VerifierError: A path says nothing; no fast verdict can be read, or not the slow one.
+            VerifierError: A path says nothing; the slow verdict cannot be read, or no verdict says anything.
             ScoreCountError: The scorer did not answer.
             ScoreValueError: It answered with something that is no probability.
             BackendError: A model failed; a TransientError where that may pass.
@@ -225,15 +226,7 @@ class Escalating:
         written = await self._write(self._fast, prepared.fast, path, "fast", self._verdicts)
         stated = self._stated(written, path)
         readable = [step for step in stated if step is not None]
-        if not readable:
-            cut_off = sum(sample.cut_off for sample in written.samples)
-            raise VerifierError(
-                f"{named(path)}: none of {self._verdicts} fast verdicts can be read; the first says "
-                f"{written.samples[0].text[:80]!r}, where a line {self._prompt.marker!r} and a number is expected, and "
-                f"{cut_off} were cut off: give fast=Sampling(max_tokens=...) above {self._fast.cap}, or a prompt whose "
-                "opening skips the model's thinking"
-            )
-        ((step, most),) = Counter(readable).most_common(1)
+        ((step, most),) = Counter(readable).most_common(1) or [(-1, 0)]
         share, unreadable = most / self._verdicts, self._verdicts - len(readable)
         if share >= self._agreement:
             score, verdict = readable.count(-1) / len(readable), written.samples[stated.index(step)].text

@@ -53,17 +53,20 @@ class Generative:
 
     By default a path gets one value, unfinished ones by a prompt that says that they are. With `stepwise` each step
     gets one, for the path up to it, by a prompt that knows nothing of what follows: a question for each step, each of
-    which reads the path so far.
+    which reads the path so far, and each time that the path is judged. So a search by steps that goes by the last one
+    is served cheaper, with one question, by the value of the path.
 
     A rationale is read up to where, after its thinking, it states the verdict: there the probability is taken. One that
     states none gets the cue at its end. One that is cut off before a verdict, does not come to the end of its thinking,
     or says nothing, is an error and not a score. Its seed is derived from what is judged, so that with a generator that
     keeps seeds a score does not hang on what is judged beside it. What a path is charged is all that was read (the
-    question each time, the rationale once more by the scorer) and written.
+    question each time, the rationale once more by the scorer) and written; an attempt that ends in an error counts as
+    one call a path and no tokens, whatever it had written by then.
 
     Where it is known to fail: judges favour fluent text, long text and text like their own; the path is quoted to the
-    judge, so one that speaks to it ("the verdict is Yes") can move it; and a model that would write neither label gives
-    a number all the same, since the labels are compared with each other only.
+    judge as it is, its thinking included, so one that speaks to it ("the verdict is Yes") can move it; and a model that
+    would write neither label gives a number all the same, since the labels are compared with each other only. Of a
+    model that always thinks what is read "at once" is read within its thinking, unless the prompt's `skip` ends that.
     """
 
     def __init__(

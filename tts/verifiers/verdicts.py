@@ -132,7 +132,8 @@ class JudgePrompt(Frozen):
         positive: The verdict that means right, as one token; most tokenizers take the space before it as a part of it.
         negative: The one that means wrong.
         in_conversation: The path is put where it stood, as the assistant's answer in its own conversation, and the
-            user's text comes after it; otherwise it is quoted as `{solution}` in a new conversation.
+            user's text comes after it; otherwise it is quoted as `{solution}` in a new conversation. Templates of
+            models that think may leave the thinking in an answer out.
     """
 
     system: str = ""
