@@ -32,6 +32,8 @@ ARCHITECTURES = {
     "ForCausalLM": "language",
 }
 """How the architecture that a configuration names ends, with the head that this means; the first that fits."""
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+"""Of weights; "auto" is that in which they were saved."""
 CHANGES_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 """Settings of language models that do something to logits behind the head, which is not done here."""
 
@@ -82,19 +84,34 @@ class TorchNetwork:
             return self.layer(states.last_hidden_state[rows, columns]).float().cpu()
 
 
-def find_model(model: str | Path) -> Path:
-    """Return the folder of a model: itself, or one into which it is fetched from the hub.
+def find_model(model: str | Path) -> tuple[Path, str | None]:
+    """Return the folder of a model: itself, or one into which it is fetched from the hub, and then of which snapshot.
 
     Raises:
         ParameterError: There is neither a folder nor a model of that name that can be fetched.
     """
+    if not str(model):
+        raise ParameterError("name a folder with a model, or a model on the hub")
     if Path(model).is_dir():
-        return Path(model).resolve()
+        return Path(model).resolve(), None
     hub = need("huggingface_hub", EXTRA)
     try:
-        return Path(hub.snapshot_download(str(model), allow_patterns=list(FILES)))
+        folder = Path(hub.snapshot_download(str(model), allow_patterns=list(FILES)))
     except (OSError, ValueError) as error:
         raise ParameterError(f"{model} is no folder, and cannot be fetched from the hub: {error}") from error
+    return folder, folder.name
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """Load a model's tokenizer; no code of the folder is run.
+
+    Raises:
+        ParameterError: It has none that can be read.
+    """
+    try:
+        return need("transformers", EXTRA).AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise ParameterError(f"{folder}: its tokenizer cannot be loaded: {error}") from error
 
 
 def load(folder: Path, head: str | None, dtype: str, device: str) -> TorchNetwork:
@@ -102,17 +119,19 @@ def load(folder: Path, head: str | None, dtype: str, device: str) -> TorchNetwor
 
     Raises:
         UnknownNameError: There is no such head.
-        ParameterError: It does not say which head it has, lacks weights, or is of a kind that is not read here.
+        ParameterError: It does not say which head it has, lacks weights, or is of a kind that is not read here; or
+            there is no such device.
         MissingExtraError: The extra "torch" is not installed.
     """
     transformers = need("transformers", EXTRA)
+    _check_device(device)
     try:
         config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
         head = head or _told(folder, config)
         if head not in TRANSFORMERS and head not in OWN:
             raise UnknownNameError("head", head, [*TRANSFORMERS, *OWN])
         backbone, layer = _load(folder, config, head, dtype)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, need("safetensors", EXTRA).SafetensorError) as error:
         raise ParameterError(f"{folder} cannot be loaded: {error}") from error
     both = need("torch", EXTRA).nn.ModuleList([backbone, layer]).eval().to(device)
     return TorchNetwork(
@@ -126,6 +145,13 @@ def load(folder: Path, head: str | None, dtype: str, device: str) -> TorchNetwor
         backbone=backbone,
         layer=layer,
     )
+
+
+def _check_device(device: str) -> None:
+    try:
+        need("torch", EXTRA).empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # the second where torch is built without it
+        raise ParameterError(f"device={device!r} cannot be used: {error}") from error
 
 
 def _told(folder: Path, config: Any) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from tts.backends.coalesce import Coalescer, Sizes
 from tts.backends.language import TemplateRenderer
 from tts.backends.optional import need
-from tts.backends.torch_network import EXTRA, TorchNetwork, find_model, load
+from tts.backends.torch_network import DTYPES, EXTRA, TorchNetwork, find_model, load, load_tokenizer
 from tts.backends.vllm_scores import EveryToken, Prefix, Row, joined, prefixes
 from tts.backends.worker import Mailbox, Worker
 from tts.capabilities import ScorerCapabilities
@@ -84,26 +84,26 @@ class TorchScorer:
 
         Raises:
             UnknownNameError: There is no such head.
-            ParameterError: A number is out of range, or the folder cannot be loaded; says why.
+            ParameterError: A number is out of range, there is no such device, or the folder cannot be loaded; says why.
             MissingExtraError: The extra "torch" is not installed.
         """
         if rows < 1:
             raise ParameterError(f"rows is {rows}; it is at least 1")
         if activation not in ("auto", "none"):
             raise ParameterError(f"activation is {activation!r}; it is 'auto' or 'none'")
-        self._network = load(find_model(model), head, dtype, device)
+        if dtype not in DTYPES:
+            raise ParameterError(f"dtype is {dtype!r}; it is one of {', '.join(DTYPES)}")
+        self._sizes = Sizes(batch, 4, remembered)
+        folder, self._snapshot = find_model(model)
+        self._model = folder.name if self._snapshot is None else str(model)
+        self._network = load(folder, head, dtype, device)
         if activation == "none" and self._network.outputs != 1:
-            raise ParameterError(
-                f"activation='none' is for a single output; {self._network.folder.name} has {self._network.outputs}"
-            )
+            raise ParameterError(f"activation='none' is for a single output; {self._model} has {self._network.outputs}")
         self.read = 0
         self._raw = activation == "none"
         self._device = device
-        self._tokenizer: Any = need("transformers", EXTRA).AutoTokenizer.from_pretrained(
-            self._network.folder, trust_remote_code=False
-        )
+        self._tokenizer = load_tokenizer(folder)
         self._template = self._tokenizer.chat_template if template is None else template
-        self._sizes = Sizes(batch, 4, remembered)
         self._lines: dict[Labels, Coalescer[Prefix, Row]] = {}
         self._worker: Worker[Posed] = Worker(self.capabilities.name, Passes(self._network, rows))
         self._render = lru_cache(TEXTS)(self._rendered)
@@ -115,14 +115,15 @@ class TorchScorer:
         network, language = self._network, self._network.head == "language"
         single = "none" if self._raw else "sigmoid"
         return ScorerCapabilities(
-            name=f"torch/{network.folder.name}",
+            name=f"torch/{self._model.rsplit('/', 1)[-1]}",
             classes=0 if language else network.outputs,
             context=network.context,
             flops_per_token=2.0 * network.parameters,
             fingerprint={
                 "engine": f"torch {need('torch', EXTRA).__version__}, "
                 f"transformers {need('transformers', EXTRA).__version__}",
-                "model": network.folder.name,
+                "model": self._model,
+                "snapshot": self._snapshot,
                 "head": network.head,
                 "activation": single if network.outputs == 1 else "softmax",
                 "dtype": network.dtype,

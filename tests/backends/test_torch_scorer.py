@@ -22,8 +22,18 @@ def test_without_the_extra_the_error_names_it(tmp_path: Path, monkeypatch: pytes
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [({"rows": 0}, "rows is 0; it is at least 1"), ({"activation": "tanh"}, "it is 'auto' or 'none'")],
+    [
+        ({"rows": 0}, "rows is 0; it is at least 1"),
+        ({"activation": "tanh"}, "it is 'auto' or 'none'"),
+        ({"dtype": "float9"}, "dtype is 'float9'; it is one of auto, float32, bfloat16, float16"),
+        ({"batch": 0}, "batch and in_flight are at least 1"),
+    ],
 )
 def test_options_out_of_range_are_refused_before_anything_is_loaded(options: dict[str, Any], said: str) -> None:
     with pytest.raises(ParameterError, match=said):
         TorchScorer("anything", **options)
+
+
+def test_a_model_has_to_be_named() -> None:
+    with pytest.raises(ParameterError, match="name a folder with a model, or a model on the hub"):
+        TorchScorer("")

@@ -178,3 +178,31 @@ def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
         TorchScorer("no/such/model")
     with pytest.raises(ParameterError, match="cannot be loaded"):
         TorchScorer(tmp_path)
+
+
+def test_a_device_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    folder = models.token_classifier(tmp_path)
+    with pytest.raises(ParameterError, match="device='gpu' cannot be used"):
+        TorchScorer(folder, device="gpu")
+    with pytest.raises(ParameterError, match="device='cuda:99' cannot be used"):
+        TorchScorer(folder, device="cuda:99")
+
+
+def test_a_folder_that_is_damaged_is_refused(tmp_path: Path) -> None:
+    folder = models.token_classifier(tmp_path)
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(ParameterError, match="its tokenizer cannot be loaded"):
+        TorchScorer(folder)
+    (folder / "model.safetensors").write_bytes(b"cut off")
+    with pytest.raises(ParameterError, match="cannot be loaded"):
+        TorchScorer(folder)
+
+
+async def test_a_model_of_the_hub_is_called_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = models.token_classifier(tmp_path / "snapshots" / "0a1b2c")
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda model, **options: str(folder))
+    able = TorchScorer("somebody/a-model").capabilities
+    assert able.name == "torch/a-model"
+    assert (able.fingerprint["model"], able.fingerprint["snapshot"]) == ("somebody/a-model", "0a1b2c")
+    own = TorchScorer(folder).capabilities
+    assert (own.name, own.fingerprint["model"], own.fingerprint["snapshot"]) == ("torch/0a1b2c", "0a1b2c", None)
