@@ -231,19 +231,51 @@ def test_a_missing_extra_is_named_before_any_work(monkeypatch: pytest.MonkeyPatc
         ("x^2", "x*x", None),
         ("1/2", r"\pi", None),
         ("evil", "5", None),
+        ("1/0", "2/0", None),
+        ("12:00", "1:00", False),
+        ("3:20", "6:40", False),
+        ("9:05", "09:05", True),
+        ("3:2", "6:4", None),
+        ("123_4", "123_5", False),
+        ("13_4", "7_10", True),
+        ("9_4", "9_5", False),
+        ("123_4", "123", None),
+        ("5", r"\ne5", False),
+        (r"\ge5", "5", False),
+        (">5", "x>5", None),
+        ("5", r"\neg", None),
     ],
 )
 def test_keys_decide_where_they_say_enough(gold: str, answer: str, decided: bool | None) -> None:
     assert decided_by_keys(gold, answer) is decided
 
 
+SAME = [
+    ("x^2+2x+1", "(x+1)^2"), (r"\binom{10}{3}", "120"), (r"\sqrt{3+2\sqrt2}", r"1+\sqrt2"), (r"10\%", "10"),
+    (r"\sqrt{50}", r"5\sqrt2\text{ cm}"), ("10!", "3628800 ways"), (r"\pi", "3.14159265"),
+    (r"\pi(R^2-r^2)", r"\pi(R-r)(R+r)"), (r"\{\sqrt8,1\}", r"1, 2\sqrt2"), (r"(\sqrt8,1)", r"(2\sqrt2,1)"),
+    (r"[\sqrt8,3]", r"[2\sqrt2,3]"), (r"(1,\sqrt8),(3,4)", r"(3,4),(1,2\sqrt2)"),
+    (r"\begin{pmatrix}\sqrt8\\1\end{pmatrix}", r"\begin{pmatrix}2\sqrt2\\1\end{pmatrix}"),
+    (r"\begin{pmatrix}3\\5\end{pmatrix}", r"\begin{pmatrix}1\\2\end{pmatrix}+\begin{pmatrix}2\\3\end{pmatrix}"),
+    ("2x+4y-3=0", r"y=-\frac12x+\frac34"), ("x<1", "-x>-1"), ("x>5", r"(5,\infty)"), ("|x|<0", "|x|<0"),
+]  # fmt: skip
+DIFFERENT = [
+    ("1/2004!", "1/2006!"), ("1/2^{99}", "1/2^{98}"), ("0.333333", "1/3"), ("evil", "live"), ("5", ""),
+    ("60t", "60"), ("n+3m", "n+3"), ("b h", "b"), (r"5\sqrt2\text{ million}", r"5\sqrt2"),
+    (r"\pi(R^2-r^2)", "0"), (r"\frac{R}{r}", "1"), (r"2\pi r", r"2\pi R"), ("1-1/e", "1+1/e"),
+    (r"x+\pi/10^{20}", "x"), (r"\pi x/10^{20}", "0"), (r"\{\pi,1/2^{99}\}", r"\{\pi,1/2^{98}\}"),
+    (r"(\pi,1/2^{99})", r"(\pi,1/2^{98})"), (r"[0,\pi/10^{20}]", r"[0,\pi/10^{21}]"),
+    (r"\begin{pmatrix}\pi/10^{20}\\1\end{pmatrix}", r"\begin{pmatrix}\pi/10^{21}\\1\end{pmatrix}"),
+    (r"y<\pi/10^{20}", r"y<\pi/10^{21}"), (r"x^2+1=0", "x^2+1=0.5"), (r"\sqrt{x}=-1", r"\sqrt{x}=-2"),
+    (r"\{1,2\}", "(1,2)"), ("(1,2)", r"\{1,2\}"), ("(1,2)", "(2,1)"), ("5", r"\neq 5"), ("123_4", "123_5"),
+]  # fmt: skip
+
+
 @needs_math_verify
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_math_verify_finds_what_keys_do_not_and_is_held_to_digits() -> None:
-    same = [("x^2+2x+1", "(x+1)^2"), (r"\binom{10}{3}", "120"), (r"\sqrt{3+2\sqrt2}", r"1+\sqrt2"), (r"10\%", "10")]
-    different = [("1/2004!", "1/2006!"), ("1/2^{99}", "1/2^{98}"), ("0.333333", "1/3"), ("evil", "live"), ("5", "")]
+async def test_math_verify_finds_what_keys_do_not_and_is_held_to_digits_and_letters() -> None:
     async with WorkerGrader("math_verify", workers=1, seconds=PATIENT) as grader:
         assert set(grader.fingerprint) > {"rules", "math-verify", "sympy"}
-        for expected, listed in ((True, same), (False, different)):
+        for expected, listed in ((True, SAME), (False, DIFFERENT)):
             assert [(pair, await grader.equal(*pair)) for pair in listed] == [(pair, expected) for pair in listed]
         assert await grader.equal("", "5") == Undecided("unreadable")

@@ -14,10 +14,13 @@ import re
 import signal
 import sys
 import threading
+from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from queue import SimpleQueue
 from typing import IO, TYPE_CHECKING, Any
 
+from tts._latex import _without_unit
 from tts.answers import MathAnswerReader
 from tts.boundary import typed_errors
 from tts.errors import TTSError
@@ -35,8 +38,13 @@ BACKSTOP = 60.0
 """Seconds beyond its time after which a worker ends by itself, should nobody be left to kill it."""
 
 _READER = MathAnswerReader()
+_PLACES = 3
+"""At how many values of their letters expressions are compared."""
 _LENGTH = 4
-_RATIONAL = re.compile(r"-?[0-9]+(?:/[0-9]+)?")
+_RATIONAL = re.compile(r"-?[0-9]+(?:/0*[1-9][0-9]*)?")
+_CLOCK = re.compile(r"([0-9]{1,2}):([0-9]{2})")
+_BASED = re.compile(r"([0-9]+)_([0-9]{1,2})")
+_COMPARED = re.compile(r"[<>]|\\(?:ne|le|ge)(?![a-z])")
 _WORDS = re.compile(r"(?:[A-Za-z]+ )*[A-Za-z]{3,}(?: [A-Za-z]+)*")
 _MATHS = re.compile(r"\$|\\(?:boxed|fbox)(?![A-Za-z])|\\[(\[]")
 
@@ -65,22 +73,52 @@ def same_key(gold: str, answer: str) -> bool | None:
 
 
 def decided_by_keys(gold: str, answer: str) -> bool | None:
-    """Whether two keys are equal, where they say enough: one key, two exact numbers, two of plain words; else None."""
+    """Whether two keys are equal, where they say enough, else None.
+
+    Enough is one key, two exact numbers, two of plain words, two times of day (3:20 is not 6:40), two numbers that name
+    their bases (13_4 is 7_{10}), and a relation without a left side beside a value (>5 is not 5).
+    """
     if gold == answer:
         return True
     if _RATIONAL.fullmatch(gold) and _RATIONAL.fullmatch(answer):
         return Fraction(gold) == Fraction(answer)
-    return False if _WORDS.fullmatch(gold) and _WORDS.fullmatch(answer) else None
+    for pattern, value in ((_CLOCK, _time), (_BASED, _in_base)):
+        one, other = pattern.fullmatch(gold), pattern.fullmatch(answer)
+        if one and other:
+            return value(*one.groups()) == value(*other.groups())
+    if _WORDS.fullmatch(gold) and _WORDS.fullmatch(answer):
+        return False
+    return False if _bounds(gold, answer) or _bounds(answer, gold) else None
+
+
+def _bounds(key: str, value: str) -> bool:
+    return bool(_COMPARED.match(key)) and not _COMPARED.search(value)
+
+
+def _time(hours: str, minutes: str) -> tuple[int, int]:
+    return int(hours), int(minutes)
+
+
+def _in_base(digits: str, base: str) -> int | str:
+    known = 2 <= int(base) <= 36 and int(max(digits)) < int(base)
+    return int(digits, int(base)) if known else f"{digits}_{base}"
 
 
 class MathVerify:
-    """Whether math-verify takes two answers for equal, where their keys leave it open.
+    r"""Whether math-verify takes two answers for equal, where their keys leave it open.
 
     Keys go first, so that these rules never undo what the built-in ones find equal, and since math-verify 0.9 judges by
     six decimals: 1/2^99 is 1/2^98 to it, and 0.333333 is 1/3. It also reads words as products of letters: live is evil.
-    What remains of its verdicts "equal" is believed of two numbers only if they agree in relative terms: to 6 digits if
-    one was written with a decimal point, else to 30, or by simplification. So 1/2004! is not 1/2006!. Numbers within
-    sets, tuples and intervals are not held to this.
+    It is not let take R for r, nor drop a last letter that could be a unit: 60t would be 60, and b h be b. Units are
+    dropped as the built-in reader does.
+
+    What remains of its verdicts "equal" is believed only if numbers, and expressions where their letters have values,
+    agree in relative terms: to 6 digits if one was written with a decimal point, else to 30, or by simplification. So
+    1/2004! is not 1/2006!. Of tuples, sets, intervals and matrices each part is held to this. Two equations have to be
+    multiples of each other: it takes any two without a solution for equal. `\{1,2\}` is no (1,2).
+
+    Known to be taken for equal: what it reads last of a chain (6 and 5=6), 123 and 123_4, and words that stand beside
+    numbers and have the same letters.
     """
 
     _DECIMAL, _EXACT = 1e-6, 1e-30
@@ -88,7 +126,18 @@ class MathVerify:
     def __init__(self) -> None:
         self._math_verify: Any = importlib.import_module("math_verify")
         self._sympy: Any = importlib.import_module("sympy")
+        self._extraction = self._configured()
         self._compare("x^2-1", r"(x-1)(x+1)+\frac12")  # loads what they load late, before any clock runs
+
+    def _configured(self) -> list[Any]:
+        """Have letters keep their case, for which math-verify has no option, and nothing dropped as a unit."""
+        parser: Any = importlib.import_module("math_verify.parser")
+        latex: Any = importlib.import_module("latex2sympy2_extended")
+        cased = latex.latex2sympy2.ConversionConfig(lowercase_symbols=False)
+        parser.latex2sympy = partial(latex.latex2sympy, conversion_config=cased)
+        plain = self._math_verify.LatexExtractionConfig()
+        unitless = replace(plain.normalization_config, units=False)
+        return [replace(plain, normalization_config=unitless), self._math_verify.ExprExtractionConfig()]
 
     def __call__(self, gold: str, answer: str) -> bool | None:
         """Return None where the gold answer cannot be read."""
@@ -96,7 +145,11 @@ class MathVerify:
         if keys[0] is None or keys[1] is None:
             return None if keys[0] is None else False
         decided = decided_by_keys(keys[0], keys[1])
-        return self._compare(gold, answer) if decided is None else decided
+        if decided is not None:
+            return decided
+        if _is_set(gold, keys[0]) != _is_set(answer, keys[1]) and {keys[0][0], keys[1][0]} & {"(", "["}:
+            return False
+        return self._compare(gold, answer)
 
     def _compare(self, gold: str, answer: str) -> bool | None:
         golds, answers = self._parse(gold), self._parse(answer)
@@ -105,23 +158,74 @@ class MathVerify:
         return any(self._same(one, other) for one in golds for other in answers)
 
     def _parse(self, text: str) -> list[Any]:
-        marked = text if _MATHS.search(text) else rf"\boxed{{{text}}}"
+        marked = text if _MATHS.search(text) else rf"\boxed{{{_without_unit(text)}}}"
         # Its own time limits are signals that swallow what interrupts them; the worker is killed from outside.
-        return list(self._math_verify.parse(marked, parsing_timeout=None, raise_on_error=True))
+        return list(self._math_verify.parse(marked, self._extraction, parsing_timeout=None, raise_on_error=True))
 
     def _same(self, gold: Any, answer: Any) -> bool:
         same = self._math_verify.verify(gold, answer, timeout_seconds=None, raise_on_error=True)
         return bool(same) and self._agree(gold, answer)
 
     def _agree(self, gold: Any, answer: Any) -> bool:
-        """Whether two numbers agree beyond a fixed number of decimals; what is no number is taken to."""
-        numbers = [one for one in (gold, answer) if isinstance(one, self._sympy.Expr) and one.is_number]
-        if len(numbers) < 2:
+        """Whether two that are taken for equal agree beyond a fixed number of decimals; what has none is taken to."""
+        relation = self._sympy.core.relational.Relational
+        if isinstance(gold, relation) and isinstance(answer, relation):
+            return self._multiples(gold.lhs - gold.rhs, answer.lhs - answer.rhs)
+        if self._is_scalar(gold) and self._is_scalar(answer):
+            return self._near(gold, answer)
+        parts, others = self._parts(gold), self._parts(answer)
+        if len(parts) != len(others):
             return True
-        decimal = any(number.has(self._sympy.Float) for number in numbers)
-        one, other = (self._sympy.N(number, 50) for number in numbers)
-        near = (self._DECIMAL if decimal else self._EXACT) * max(abs(one), abs(other))
-        return bool(abs(one - other) <= near) or bool(self._sympy.simplify(gold - answer) == 0)
+        if isinstance(gold, self._sympy.FiniteSet) or isinstance(answer, self._sympy.FiniteSet):
+            return all(any(self._agree(part, other) for other in others) for part in parts)
+        return all(map(self._agree, parts, others))
+
+    def _is_scalar(self, thing: Any) -> bool:
+        return isinstance(thing, self._sympy.Expr) and not thing.is_Matrix
+
+    def _parts(self, thing: Any) -> list[Any]:
+        if self._is_scalar(thing):
+            return [thing]
+        if isinstance(thing, self._sympy.MatrixExpr):
+            thing = thing.doit()
+        if isinstance(thing, self._sympy.MatrixBase):
+            return list(thing.flat())
+        if isinstance(thing, self._sympy.Interval):
+            return [thing.start, thing.end]
+        return list(thing.args) if isinstance(thing, (self._sympy.Tuple, self._sympy.FiniteSet)) else []
+
+    def _near(self, gold: Any, answer: Any) -> bool:
+        """Whether two expressions have about the same value, whatever their letters stand for."""
+        pairs = [(self._value(gold, place), self._value(answer, place)) for place in range(_PLACES)]
+        if any(value is None for pair in pairs for value in pair):
+            return True
+        near = self._digits(gold, answer)
+        close = all(abs(one - other) <= near * max(abs(one), abs(other)) for one, other in pairs)
+        return close or bool(self._sympy.simplify(gold - answer) == 0)
+
+    def _multiples(self, gold: Any, answer: Any) -> bool:
+        """Whether one expression is a multiple of the other."""
+        ratios = [self._value(gold / answer, place) for place in range(_PLACES)]
+        if any(ratio is None for ratio in ratios):
+            return True
+        near = self._digits(gold, answer) * abs(ratios[0])
+        return ratios[0] != 0 and all(abs(ratio - ratios[0]) <= near for ratio in ratios)
+
+    def _digits(self, *expressions: Any) -> float:
+        return self._DECIMAL if any(each.has(self._sympy.Float) for each in expressions) else self._EXACT
+
+    def _value(self, expression: Any, place: int) -> Any:
+        """Return an expression's value where its letters have values of their own, or None if it has none there."""
+        letters = {
+            symbol: self._sympy.Rational(int.from_bytes(str(symbol).encode(), "big") % 8191 + 1, 4096 + 1021 * place)
+            for symbol in expression.free_symbols
+        }
+        value = self._sympy.N(expression.subs(letters), 50)
+        return value if value.is_number and value.is_finite else None
+
+
+def _is_set(text: str, key: str) -> bool:
+    return r"\{" in text and key.startswith(r"\{")
 
 
 def load(rules: str) -> Rules:
