@@ -14,9 +14,10 @@ from tokenizers.pre_tokenizers import ByteLevel, Sequence, Split
 if TYPE_CHECKING:
     from pathlib import Path
 
+WIDE = 64
 SIZES = {
-    "vocab_size": 288, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
-    "num_key_value_heads": 2, "max_position_embeddings": 512, "initializer_range": 0.4,
+    "vocab_size": 288, "hidden_size": WIDE, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 2,
+    "num_key_value_heads": 1, "max_position_embeddings": 512, "initializer_range": 0.4,
 }  # fmt: skip
 SPECIAL = ("<s>", "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<extra_0>")
 SPLIT = (
@@ -77,15 +78,15 @@ def qwen_prm(folder: Path, dtype: str = "float32") -> Path:
     }
     config = transformers.Qwen2Config(**SIZES, auto_map=code)
     head = {
-        "score.0.weight": normal(32, 32, seed=1), "score.0.bias": normal(32, seed=2),
-        "score.2.weight": 2 * normal(2, 32, seed=3), "score.2.bias": normal(2, seed=4),
+        "score.0.weight": normal(WIDE, WIDE, seed=1), "score.0.bias": normal(WIDE, seed=2),
+        "score.2.weight": 2 * normal(2, WIDE, seed=3), "score.2.bias": normal(2, seed=4),
     }  # fmt: skip
     return rename(write_model(folder, "Qwen2ForCausalLM", config, dtype, **head), "Qwen2ForProcessRewardModel")
 
 
 def skywork_prm(folder: Path, dtype: str = "float32") -> Path:
     """Qwen2 with the value head of Skywork-o1-Open-PRM."""
-    head = {"v_head.summary.weight": normal(1, 32, seed=1), "v_head.summary.bias": normal(1, seed=2)}
+    head = {"v_head.summary.weight": normal(1, WIDE, seed=1), "v_head.summary.bias": normal(1, seed=2)}
     folder = write_model(folder, "Qwen2ForCausalLM", transformers.Qwen2Config(**SIZES), dtype, **head)
     return rename(folder, "Qwen2ForPrmModel")
 
