@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
 import tts
 from tests.freely import freely
-from tts.errors import TransientError
+from tts.errors import ScoreValueError, TransientError
 from tts.fakes import FakeClock, ScriptedGenerator, ScriptedVerifier, tree_script
 from tts.notation import expand, keep, loop, score, subtrees
 from tts.protocols import Path, PathScore
@@ -101,6 +102,19 @@ async def test_an_attempt_that_was_turned_away_is_not_charged(began: bool) -> No
     told = sum(event.data["calls"] for event in events if event.kind == "verified")
     assert outcome.usage.verifier_calls == told
     assert (told > len(verifier.seen)) == began
+
+
+@pytest.mark.parametrize(
+    ("cost", "said"), [({"tokens": -300}, "tokens=-300"), ({"calls": -4}, "calls=-4"), ({"tokens": 0.5}, "tokens=0.5")]
+)
+async def test_a_verifier_takes_nothing_off_what_was_spent(cost: dict[str, Any], said: str) -> None:
+    spoilt = ScriptedVerifier(spoil=lambda replies: [replace(reply, **cost) for reply in replies])
+    with pytest.raises(ScoreValueError, match=rf"path 0 of 2: {said}; expected a count") as raised:
+        await tts.solve(
+            "?", strategy=tts.strategy("best_of_n", n=2), generator=ScriptedGenerator(tree_script()), verifier=spoilt
+        )
+    assert raised.value.outcome is not None
+    assert raised.value.outcome.usage.verifier_calls == 2 and raised.value.outcome.usage.verifier_tokens == 0
 
 
 async def test_a_beam_in_a_split_draws_as_many_first_steps_as_outside() -> None:

@@ -143,11 +143,11 @@ def _texts(node: Node) -> Iterator[str]:
 
 
 def check_replies(verifier: str, given: object, wanted: int) -> Sequence[PathScore]:
-    """Refuse anything but one reply a path.
+    """Refuse anything but one reply a path, each of which says what it cost.
 
     Raises:
         ScoreCountError: Another number of replies.
-        ScoreValueError: A reply that is no PathScore.
+        ScoreValueError: A reply that is no PathScore, or that counts tokens or calls by less than nothing.
     """
     replies = list(given) if isinstance(given, Iterable) else []
     if len(replies) != wanted:
@@ -155,6 +155,11 @@ def check_replies(verifier: str, given: object, wanted: int) -> Sequence[PathSco
     for place, reply in enumerate(replies):
         if not isinstance(reply, PathScore):
             raise ScoreValueError(f"verifier {verifier}, path {place} of {wanted}: {reply!r} is no PathScore")
+        for name, count in (("tokens", reply.tokens), ("calls", reply.calls)):
+            if not isinstance(count, int) or count < 0:
+                raise ScoreValueError(
+                    f"verifier {verifier}, path {place} of {wanted}: {name}={count!r}; expected a count of at least 0"
+                )
     return replies
 
 
@@ -181,6 +186,6 @@ def check_calls(verifier: Verifier, node: Node, reply: PathScore) -> None:
         ScoreCountError: It did.
     """
     able = verifier.capabilities
-    if not 0 <= reply.calls <= able.calls:
+    if reply.calls > able.calls:
         where = f"verifier {able.name}, path {format_key(node.key)}"
         raise ScoreCountError(f"{where}: {reply.calls} calls, where its capabilities say at most {able.calls}")
