@@ -17,6 +17,7 @@ from anyio import to_thread
 from tts.answers import MathAnswerReader
 from tts.errors import MissingExtraError, ParameterError
 from tts.grading import GradingError, KeyGrader, Undecided, WorkerGrader
+from tts.grading_process import TimeUp, Worker
 from tts.grading_worker import decided_by_keys
 from tts.groups import Tasks
 
@@ -94,6 +95,22 @@ async def test_the_clock_starts_when_the_worker_has_begun() -> None:
             for answer in ("loop", "5", "5"):
                 tasks.start_soon(ask, answer)
     assert [verdict is True for verdict in verdicts].count(True) == 2
+
+
+def test_the_clock_needs_no_event_loop_that_has_time_to_look_at_it() -> None:
+    worker = Worker(RULES, SMALL, PATIENT)
+    try:
+        assert worker.ask("5", "5", PATIENT) == {"equal": True}
+        with pytest.raises(TimeUp):
+            worker.ask("5 or so", "loop", 0.2)
+    finally:
+        worker.kill()
+        worker.reap()
+
+
+async def test_a_limit_beyond_what_timers_hold_is_none() -> None:
+    async with WorkerGrader(workers=1, seconds=1e30) as grader:
+        assert await grader.equal("5", "5") is True
 
 
 async def test_memory_is_limited_and_the_rest_goes_on() -> None:
@@ -207,7 +224,10 @@ async def test_rules_that_cannot_be_loaded_are_an_error() -> None:
         ({"rules": "sympy"}, "rules='sympy'"),
         ({"seconds": 0.0}, "seconds=0.0"),
         ({"workers": -1}, "workers=-1"),
+        ({"seconds": float("inf")}, "seconds=inf; give a finite number"),
         ({"memory_bytes": 0}, "memory_bytes=0"),
+        ({"workers": 1.5}, "workers=1.5; give a whole number"),
+        ({"memory_bytes": 1e9}, "memory_bytes=1000000000.0; give a whole number"),
     ],
 )
 def test_limits_and_rules_are_checked(options: dict[str, object], what: str) -> None:

@@ -19,7 +19,7 @@ from anyio.lowlevel import RunVar
 
 from tts.answers import MathAnswerReader
 from tts.errors import MissingExtraError, ParameterError, TTSError
-from tts.grading_process import Ended, NotStarted, Worker
+from tts.grading_process import Ended, NotStarted, TimeUp, Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
 
     Arguments = TypeVarTuple("Arguments")
     T = TypeVar("T")
-
-START_SECONDS = 120.0
-"""How long a worker may take to start and load its rules; math-verify took 5 on a busy machine."""
 
 _graders = itertools.count()
 _PACKAGES = ("math-verify", "latex2sympy2_extended", "sympy")
@@ -138,14 +135,16 @@ class WorkerGrader:
             memory_bytes: The address space of a worker.
 
         Raises:
-            ParameterError: There are no such rules, or a limit is not positive.
+            ParameterError: There are no such rules, or a limit is not positive, not finite or not whole.
             MissingExtraError: math-verify is asked for and not installed.
         """
         if rules not in ("canonical", "math_verify") and not all(rules.partition(":")):
             raise ParameterError(f'rules={rules!r}; there are "canonical", "math_verify" and "module:function"')
         for name, value in (("workers", workers), ("seconds", seconds), ("memory_bytes", memory_bytes)):
             if not (math.isfinite(value) and value > 0):
-                raise ParameterError(f"{name}={value}; give a number above zero")
+                raise ParameterError(f"{name}={value}; give a finite number above zero")
+            if name != "seconds" and not isinstance(value, int):
+                raise ParameterError(f"{name}={value}; give a whole number")
         if rules == "math_verify" and importlib.util.find_spec("math_verify") is None:
             raise MissingExtraError("math_verify", "grading")
         self._rules, self._count, self._seconds, self._memory = rules, workers, seconds, memory_bytes
@@ -172,7 +171,7 @@ class WorkerGrader:
         """
         places = self._places()
         async with places.questions:
-            worker = self._idle.pop() if self._idle else await self._start(places)
+            worker = self._idle_one() or await self._start(places)
             used = worker.used
             verdict = await self._ask(places, worker, gold, answer)
             if used and isinstance(verdict, Undecided) and verdict.reason in ("memory", "died"):
@@ -194,18 +193,20 @@ class WorkerGrader:
 
     async def _converse(self, places: _Places, worker: Worker, gold: str, answer: str) -> Verdict:
         try:
-            with anyio.move_on_after(START_SECONDS) as starting:
-                await places.run(worker.begin, gold, answer)
-            if starting.cancelled_caught:
-                raise GradingError(f"a worker with rules {self._rules!r} did not begin within {START_SECONDS} s")
-            with anyio.move_on_after(self._seconds):
-                return _verdict(await places.run(worker.verdict))
+            return _verdict(await places.run(worker.ask, gold, answer, self._seconds))
         except NotStarted as error:
             self._refuse_if_closed()
             raise GradingError(f"a worker with rules {self._rules!r} did not start: {error}") from error
+        except TimeUp:
+            return Undecided("time", f"no verdict within {self._seconds:g} s")
         except Ended as end:
             return Undecided("memory" if end.out_of_memory else "died", str(end))
-        return Undecided("time", f"no verdict within {self._seconds:g} s")
+
+    def _idle_one(self) -> Worker | None:
+        try:
+            return self._idle.pop()
+        except IndexError:  # asked for, not looked at first: another thread's event loop may take the last one
+            return None
 
     async def _start(self, places: _Places) -> Worker:
         return await to_thread.run_sync(self._spawn, limiter=places.threads)

@@ -6,19 +6,28 @@ import os
 import subprocess
 import sys
 import threading
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from tts.grading_worker import OUT_OF_MEMORY, receive, send
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+START_SECONDS = 120.0
+"""How long a worker may take to start and load its rules; math-verify took 5 on a busy machine."""
 LAST_WORDS = 5.0
 """Seconds that a worker which has closed its output gets to end."""
 _PASSED_ON = ("PATH", "HOME", "TMPDIR", "TEMP", "LANG", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT")
 
 
 class NotStarted(Exception):
-    """The worker ended before it had loaded its rules; says what it said last."""
+    """The worker ended before it had loaded its rules, or did not begin; says what it said last."""
+
+
+class TimeUp(Exception):
+    """The worker thought for too long, and was killed."""
 
 
 class Ended(Exception):
@@ -47,28 +56,22 @@ class Worker:
         self._ready = False
         self.used = False
 
-    def begin(self, gold: str, answer: str) -> None:
-        """Pose a question, and return when the worker has begun on it.
+    def ask(self, gold: str, answer: str, seconds: float) -> dict[str, Any]:
+        """Return what the worker says of a question.
+
+        It is killed here when its seconds are over, which run from when it has begun: neither an event loop that is
+        busy with other things nor a wait for a thread is counted as its thinking.
 
         Raises:
-            NotStarted: It could not load its rules.
+            NotStarted: It could not load its rules, or did not begin.
+            TimeUp: It thought for longer.
             Ended: It is gone.
         """
         with self._talking:
-            if not self._ready:
-                self._wait_until_ready()
-            with suppress(OSError):  # the pipe is broken; that nothing comes back says so too
-                send(_usable(self._process.stdin), {"gold": gold, "answer": answer})
-            self._next()
-
-    def verdict(self) -> dict[str, Any]:
-        """Return what the worker says of the question that it has begun on.
-
-        Raises:
-            Ended: It is gone.
-        """
-        with self._talking:
-            reply = self._next()
+            with self._killed_after(START_SECONDS, NotStarted(f"it did not begin within {START_SECONDS:g} s")):
+                self._begin(gold, answer)
+            with self._killed_after(seconds, TimeUp()):
+                reply = self._next()
             self.used = True
             return reply
 
@@ -84,6 +87,36 @@ class Worker:
                 if stream is not None:
                     with suppress(OSError):
                         stream.close()
+
+    @contextmanager
+    def _killed_after(self, seconds: float, error: Exception) -> Iterator[None]:
+        over = threading.Event()
+
+        def end() -> None:
+            over.set()
+            self.kill()
+
+        timer = threading.Timer(min(seconds, threading.TIMEOUT_MAX), end)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        except (Ended, NotStarted):
+            if over.is_set():
+                raise error from None
+            raise
+        finally:
+            timer.cancel()
+            timer.join()
+        if over.is_set():  # it answered at the last moment, and was killed all the same
+            raise error
+
+    def _begin(self, gold: str, answer: str) -> None:
+        if not self._ready:
+            self._wait_until_ready()
+        with suppress(OSError):  # the pipe is broken; that nothing comes back says so too
+            send(_usable(self._process.stdin), {"gold": gold, "answer": answer})
+        self._next()
 
     def _wait_until_ready(self) -> None:
         if receive(_usable(self._process.stdout)) is None:

@@ -36,6 +36,8 @@ MAX_FRAME = 1 << 26
 MAX_DETAIL = 300
 BACKSTOP = 60.0
 """Seconds beyond its time after which a worker ends by itself, should nobody be left to kill it."""
+MAX_BACKSTOP = 1e8
+"""Seconds; the system's timers know no more than some 292 years."""
 
 _READER = MathAnswerReader()
 _PLACES = 3
@@ -304,4 +306,4 @@ def limit_memory(memory: int) -> None:
 def _backstop(seconds: float) -> None:
     """Have the system end this process after so long, for rules in which no other thread gets a turn; 0 is never."""
     if hasattr(signal, "setitimer"):
-        signal.setitimer(signal.ITIMER_REAL, seconds)
+        signal.setitimer(signal.ITIMER_REAL, min(seconds, MAX_BACKSTOP))
