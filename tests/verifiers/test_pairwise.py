@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import tts
 from tests.verifiers.label_scorer import LABELS, QUESTION, READS, FakeScorer
 from tts.errors import NeedsError, ParameterError, ScoreCountError
+from tts.fakes import GENERATES, ScriptedGenerator
 from tts.protocols import Verifier
+from tts.strategies.self_consistency import SelfConsistency
 from tts.verifiers.pairwise import Pairwise, best, rank
 
 if TYPE_CHECKING:
@@ -100,6 +103,16 @@ async def test_a_scorer_that_loses_a_row_is_refused() -> None:
 async def test_a_model_without_labels_is_refused_at_the_start() -> None:
     with pytest.raises(NeedsError, match="none of labels"):
         await Pairwise(FakeScorer(able=replace(READS, labels=False))).connect()
+
+
+async def test_it_chooses_among_the_candidates_of_an_outcome() -> None:
+    generator = ScriptedGenerator(lambda text, seed: f"So it is \\boxed{{{56 + seed % 3}}}", able=GENERATES)
+    outcome = await tts.solve("What is 7 times 8?", strategy=SelfConsistency(n=3), generator=generator)
+    texts = [candidate.text for candidate in outcome.candidates if candidate.answer is not None]
+    judge = Pairwise(FakeScorer(lambda text: 0.9 if "57" in shown_first(text) else 0.2))
+    await judge.connect()
+    assert texts[await best(judge, QUESTION, texts)] == "So it is \\boxed{57}"
+    assert judge.calls == 6
 
 
 async def test_it_is_no_verifier_and_releases_its_scorer() -> None:
