@@ -2,9 +2,13 @@
 
 Pure functions of numbers. Labels of one problem are not independent, so intervals come of a bootstrap over problems:
 problems are drawn again, with all their labels. They are percentiles of 1,000 resamples; a resample without both kinds
-of label has no AUC and is passed over. A calibration error is positive by chance alone, and more so in resamples, so
-its interval lies high, and need not hold the estimate where that is near 0. Percentiles have no width where a metric is
-at its end in every problem.
+of label has no AUC and is passed over. Percentiles have no width where a metric is at its end in every problem.
+
+A calibration error is positive by chance alone, and more so in resamples, so percentiles would lie above what they are
+to hold. Its interval goes from 0 where the error is no greater than chance makes that of calibrated scores, else from
+as far below the estimate as percentiles are above it. Drawing again from 1,000 problems of each of two tasks, it held
+the error of all of them in 91 to 98 of 100 samples of 30, 95 and 300 problems; percentiles held it in none to 14 of
+those whose scores had been calibrated.
 """
 
 from __future__ import annotations
@@ -82,7 +86,7 @@ class Metrics(Frozen):
     auc: Interval | None = Field(description="chance that a good label outscores a bad one, ties as one half")
     average_precision: Interval | None = Field(description="of good labels; equal scores share a precision")
     brier: Interval = Field(description="mean squared distance of score and label")
-    ece: Interval = Field(description="expected calibration error, ten bins of equal width")
+    ece: Interval = Field(description="expected calibration error, ten bins of equal width; above 0 by chance alone")
     recall: tuple[Recall, ...]
 
 
@@ -212,7 +216,7 @@ def measure(labelled: Labelled, thresholds: Sequence[Threshold], seed: int) -> M
         auc=known["auc"],
         average_precision=known["precision"],
         brier=_there(known["brier"]),
-        ece=_there(known["ece"]),
+        ece=_less_chance(_there(known["ece"]), labelled, seed),
         recall=tuple(
             _recall(threshold, known.get((threshold.rate, "good")), known.get((threshold.rate, "bad")))
             for threshold in thresholds
@@ -223,6 +227,35 @@ def measure(labelled: Labelled, thresholds: Sequence[Threshold], seed: int) -> M
 def _there(interval: Interval | None) -> Interval:
     assert interval is not None, "there is a label at least"
     return interval
+
+
+def _less_chance(percentiles: Interval, labelled: Labelled, seed: int) -> Interval:
+    """Return the interval of a calibration error, given the percentiles of resamples, which chance has made greater."""
+    estimate, high = percentiles.estimate, max(percentiles.estimate, percentiles.high)
+    if estimate <= error_by_chance(labelled, seed):
+        return Interval(estimate=estimate, low=0.0, high=high)
+    return Interval(estimate=estimate, low=max(0.0, 2 * estimate - high), high=high)
+
+
+def error_by_chance(labelled: Labelled, seed: int) -> float:
+    """Return the error that calibrated scores whose problems vary as much exceed with a chance of 2.5 %.
+
+    Problems are drawn again after what the bins are off in all has been taken from them, and what is left is chance.
+    Of one problem nothing can be said, and the error is 1.
+    """
+    numbers, clusters = np.unique(labelled.problems, return_inverse=True)
+    if len(numbers) < 2:
+        return 1.0
+    gaps, sizes = np.zeros((len(numbers), BINS)), np.bincount(clusters)
+    np.add.at(gaps, (clusters, of_equal_width(labelled.scores, BINS)), labelled.scores - labelled.good)
+    centred = gaps - np.outer(sizes, gaps.sum(axis=0) / sizes.sum())
+    drawn = _draws(len(numbers), RESAMPLES, np.random.default_rng(seed))
+    return float(np.quantile(np.abs(drawn @ centred).sum(axis=1) / (drawn @ sizes), (1 + LEVEL) / 2))
+
+
+def _draws(problems: int, count: int, random: np.random.Generator) -> Integers:
+    """Return how often each problem is drawn, a row for each resample."""
+    return random.multinomial(problems, np.full(problems, 1 / problems), count)
 
 
 def _accepted(score: float, kind: str) -> Metric:
@@ -272,7 +305,6 @@ def _resampled(labelled: Labelled, seed: int) -> Iterator[Tallies]:
         return
     random = np.random.default_rng(seed)
     rows = max(1, _CHUNK // len(clusters))
-    even = np.full(len(numbers), 1 / len(numbers))
     for start in range(0, RESAMPLES, rows):
-        drawn = random.multinomial(len(numbers), even, min(rows, RESAMPLES - start))
+        drawn = _draws(len(numbers), min(rows, RESAMPLES - start), random)
         yield tally(labelled, drawn[:, clusters].astype(float))

@@ -168,6 +168,25 @@ def test_intervals_are_over_problems_not_labels() -> None:
     assert one.low < one.estimate < one.high
 
 
+def toy(random: np.random.Generator, problems: int, power: float) -> Labelled:
+    """Return labels of problems that differ; scores are chances if the power is 1."""
+    numbers = np.repeat(np.arange(problems), 8)
+    scores = np.clip(random.random(problems)[numbers] + random.normal(0, 0.2, len(numbers)), 0, 1)
+    return Labelled(scores, random.random(len(numbers)) < scores**power, numbers)
+
+
+@pytest.mark.parametrize("power", [1.0, 3.0])
+def test_the_interval_of_a_calibration_error_holds_it(power: float) -> None:
+    random = np.random.default_rng(0)
+    errors = toy(random, 4000, power).scores
+    bins = np.minimum((10 * errors).astype(int), 9)
+    true = np.abs(np.bincount(bins, errors - errors**power)).sum() / len(errors)
+    found = [measure(toy(random, 60, power), [], 0).ece for _ in range(60)]
+    assert sum(one.low <= true <= one.high for one in found) >= 0.85 * len(found)
+    assert all(one.low <= one.estimate <= one.high for one in found)
+    assert all(one.low > 0 for one in found) == (power > 1)
+
+
 def test_of_one_problem_nothing_is_said_of_others() -> None:
     found = measure(labelled([(0.2, False, 4), (0.4, True, 4)]), [], 0)
     assert found.auc is not None and (found.auc.estimate, found.auc.low, found.auc.high) == (1, 0, 1)
