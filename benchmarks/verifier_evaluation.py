@@ -34,7 +34,7 @@ from tts.setup import prepare, render
 from tts.types import Frozen, Sampling
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -127,6 +127,7 @@ async def evaluate(
     kind: Kind | None = "platt",
     calibration: Calibration | None = None,
     spec: str = "",
+    options: Mapping[str, Any] | None = None,
     note: Callable[[str], None] = lambda _: None,
 ) -> Evaluation:
     """Measure a verifier on a task.
@@ -141,6 +142,7 @@ async def evaluate(
         kind: Which map is fitted on one half of the problems; None fits none.
         calibration: A map that is there already, used instead of fitting one.
         spec: What the command line makes the verifier from, to be kept with the map.
+        options: And with which options; headers, which may hold keys, are not kept.
         note: Told in a line what is done next.
 
     Raises:
@@ -150,8 +152,8 @@ async def evaluate(
     """
     drawn = sampling or Sampling(temperature=settings.temperature)
     # Best-of-N, because it needs of the two what is needed here: whole paths, and scores of them.
-    options: SolveOptions = {"strategy": "best_of_n", "generator": generator, "verifier": verifier, "sampling": drawn}
-    setup = await prepare({**options, "system": system})
+    asked: SolveOptions = {"strategy": "best_of_n", "generator": generator, "verifier": verifier, "sampling": drawn}
+    setup = await prepare({**asked, "system": system})
     try:
         able = capabilities_of_judge(setup)
         if calibration is not None:
@@ -162,7 +164,8 @@ async def evaluate(
         attempts = await each(items, lambda item: _attempts(bench, item), settings.in_flight)
     finally:
         await setup.aclose()
-    return _summed_up(bench, items, attempts, kind, calibration, spec)
+    kept = {name: value for name, value in (options or {}).items() if name != "headers"}
+    return _summed_up(bench, items, attempts, kind, calibration, spec, kept)
 
 
 def _summed_up(
@@ -172,11 +175,12 @@ def _summed_up(
     kind: Kind | None,
     calibration: Calibration | None,
     spec: str,
+    options: dict[str, Any],
 ) -> Evaluation:
     setup, seed = bench.setup, bench.settings.seed
     able, policy = capabilities_of_judge(setup), setup.generator.capabilities
     fitting, evaluated = _halves(_as_rows(items, attempts, able))
-    about = _fitted_on(fitting, able, bench.task.name, policy.name, spec)
+    about = _fitted_on(fitting, able, bench.task.name, policy.name, spec, options)
     made, refused = (calibration, None) if calibration or kind is None else _fit(kind, fitting, about)
     return Evaluation(
         task=bench.task.name, of="steps" if able.steps else "paths",
@@ -238,11 +242,14 @@ def _halves(rows: Rows) -> tuple[Rows, Rows]:
     return rows.where(fitting), rows.where(~fitting)
 
 
-def _fitted_on(fitting: Rows, able: VerifierCapabilities, task: str, generator: str, spec: str) -> FittedOn:
+def _fitted_on(
+    fitting: Rows, able: VerifierCapabilities, task: str, generator: str, spec: str, options: dict[str, Any]
+) -> FittedOn:
     labelled = fitting.labelled
     return FittedOn(
-        verifier=able.name, fingerprint=able.fingerprint, steps=able.steps, spec=spec, task=task, generator=generator,
-        problems=len(np.unique(labelled.problems)), good=int(labelled.good.sum()), bad=int((~labelled.good).sum()),
+        verifier=able.name, fingerprint=able.fingerprint, steps=able.steps, spec=spec, options=options, task=task,
+        generator=generator, problems=len(np.unique(labelled.problems)),
+        good=int(labelled.good.sum()), bad=int((~labelled.good).sum()),
     )  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from tts.calibration import (
     log_odds,
     read_calibration,
 )
-from tts.errors import FileFormatError, NeedsError, ParameterError, ScoreValueError
+from tts.errors import FileFormatError, NeedsError, ParameterError, ScoreValueError, UnknownNameError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -134,6 +134,16 @@ FEW = {
 def test_what_cannot_be_fitted_is_refused(kind: Any, scores: list[float], good: list[bool], needle: str) -> None:
     with pytest.raises(ParameterError, match=needle):
         fit(kind, scores, good)
+
+
+def test_scores_that_are_one_to_the_map_are_refused() -> None:
+    with pytest.raises(ParameterError, match="all 20 scores are within 1e-06 of 1"):
+        fit_platt([1 - 1e-7] * 10 + [1.0] * 10, [False] * 10 + [True] * 10)
+
+
+def test_an_unknown_kind_of_map_is_refused() -> None:
+    with pytest.raises(UnknownNameError, match="did you mean isotonic"):
+        fit("isotone", [0.1, 0.9] * 10, [True, False] * 10)  # type: ignore[arg-type]
 
 
 def test_scores_that_fall_with_goodness_are_refused() -> None:

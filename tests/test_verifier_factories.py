@@ -9,13 +9,16 @@ import pytest
 
 import tts
 from tts import registry
-from tts.errors import FileFormatError, NeedsError, ParameterError, ProblemError, UnknownNameError
+from tts.errors import FileFormatError, NeedsError, ParameterError, ProblemError, UnknownNameError, VerifierError
+from tts.protocols import Path, connect
 from tts.strategies.best_of_n import BestOfN
+from tts.types import Message
 from tts.verifier_factories import calibrated, noisy_oracle, oracle
 from tts.verifiers.calibrated import Calibrated
+from tts.verifiers.exact import ExactAnswers
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from pathlib import Path as FilePath
 
 PROBLEM = registry.task("countdown").items(1)[0].problem
 COUNTS = {"task": "countdown", "generator": "embedded", "problems": 9, "good": 9, "bad": 9}
@@ -68,7 +71,52 @@ async def test_a_judge_of_words_that_the_model_does_not_know_is_refused_before_a
         await tts.solve(PROBLEM, strategy="best_of_n", generator="embedded", verifier="generative:embedded")
 
 
-async def test_a_map_names_its_verifier(tmp_path: Path) -> None:
+async def test_a_noisy_oracle_knows_the_task_alone_and_reads_no_answer_in_thinking() -> None:
+    item = registry.task("countdown").items(1)[0]
+    judge = noisy_oracle("countdown", accept_right=1, reject_wrong=1)
+    right = f"The answer is \\boxed{{{item.gold}}}"
+    texts = {right: 1.0, f"<think>{right}</think> I do not know.": 0.0}
+    for text, value in texts.items():
+        assert [one.values for one in await judge.score([Path(item.problem.messages, (text,), True)])] == [[value]]
+    with pytest.raises(VerifierError, match="none of the task's 1000 problems"):
+        await judge.score([Path((Message(role="user", content="What?"),), (right,), True)])
+
+
+@pytest.mark.parametrize("rules", ["keys", "canonical"])
+async def test_exact_compares_with_the_answers_of_a_file(rules: str, tmp_path: FilePath) -> None:
+    file = tmp_path / "answers.json"
+    file.write_text(json.dumps({"What is a half?": "0.5"}))
+    judge = registry.make("verifier", f"exact:{file}", {"rules": rules, "workers": 1})
+    assert isinstance(judge, ExactAnswers)
+    asked = (Message(role="user", content="What is a half?"),)
+    paths = [Path(asked, (rf"It is \boxed{{{said}}}",), True) for said in (r"\frac{1}{2}", "2")]
+    try:
+        assert [one.values for one in await judge.score(paths)] == [[1.0], [0.0]]
+    finally:
+        await judge.aclose()
+
+
+async def test_members_of_a_combination_have_options_and_members_of_their_own() -> None:
+    inner = {"use": "combined:statistical+oracle:countdown", "how": "minimum"}
+    noisy = {"use": "noisy-oracle:countdown", "accept_right": 1.0, "reject_wrong": 1.0}
+    judge = registry.make("verifier", "cascade:statistical", {"members": [inner, noisy], "high": 2, "low": -1})
+    outcome = await tts.solve(PROBLEM, strategy=BestOfN(n=4), generator="embedded", verifier=judge)  # type: ignore[arg-type]
+    assert {candidate.score for candidate in outcome.candidates} <= {0.0, 1.0}
+    assert judge.capabilities.fingerprint["1.combined"] == "minimum"  # type: ignore[attr-defined]
+
+
+async def test_a_map_makes_its_verifier_with_the_options_it_had(tmp_path: FilePath) -> None:
+    file, spec, options = tmp_path / "map.json", "noisy-oracle:countdown", {"reject_wrong": 0.7, "stepwise": True}
+    able = registry.make("verifier", spec, options).capabilities  # type: ignore[attr-defined]
+    about = {"verifier": able.name, "fingerprint": able.fingerprint, "steps": True, "spec": spec, "options": options}
+    file.write_text(json.dumps({"map": {"kind": "platt", "slope": 1.0, "intercept": 0.0}, "fitted_on": about | COUNTS}))
+    await connect(calibrated(str(file)))
+    await connect(calibrated(str(file), of={"use": spec, **options}))
+    with pytest.raises(NeedsError, match=r"reject_wrong 0\.7 there, 0\.9 here"):
+        await connect(calibrated(str(file), of={"use": spec, "stepwise": True}))
+
+
+async def test_a_map_names_its_verifier(tmp_path: FilePath) -> None:
     file = tmp_path / "map.json"
     file.write_text(
         json.dumps(
@@ -84,7 +132,12 @@ async def test_a_map_names_its_verifier(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("spec", "error", "said"),
     [
-        ("combined:", ParameterError, "name the verifiers"),
+        ("combined:", ParameterError, "name verifiers"),
+        ("combined:embedded+", ParameterError, "name verifiers"),
+        ("calibrated:", ParameterError, "calibrated:FILE"),
+        ("exact:", ParameterError, "exact:FILE"),
+        ("exact:nowhere.json", ParameterError, "cannot be read"),
+        ("executable:", ParameterError, "executable:FILE"),
         ("calibrated:nowhere.json", FileFormatError, "nowhere.json"),
         ("executable:nowhere.json", ParameterError, "cannot be read"),
         ("generative:embed", UnknownNameError, "embed"),
@@ -96,3 +149,19 @@ async def test_a_map_names_its_verifier(tmp_path: Path) -> None:
 def test_a_wrong_spec_is_refused_with_what_there_is(spec: str, error: type[Exception], said: str) -> None:
     with pytest.raises(error, match=said):
         registry.verifier(spec)
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"question": 3}', '"assert True"'])
+@pytest.mark.parametrize("kind", ["exact", "executable"])
+def test_a_file_that_is_no_object_of_texts_is_refused(kind: str, text: str, tmp_path: FilePath) -> None:
+    file = tmp_path / "texts.json"
+    file.write_text(text)
+    with pytest.raises(ParameterError, match="expected a JSON object"):
+        registry.verifier(f"{kind}:{file}")
+
+
+def test_an_option_that_is_not_there_is_refused_with_what_there_is() -> None:
+    with pytest.raises(UnknownNameError, match="option of verifier cascade 'hihg'; did you mean high"):
+        registry.make("verifier", "cascade:statistical", {"hihg": 0.8})
+    with pytest.raises(ParameterError, match="table with use"):
+        registry.make("verifier", "combined:", {"members": [{"name": "embedded"}]})

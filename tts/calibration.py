@@ -11,12 +11,12 @@ from __future__ import annotations
 import json
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import numpy as np
 from pydantic import Field, ValidationError, model_validator
 
-from tts.errors import FileFormatError, NeedsError, ParameterError, ScoreValueError
+from tts.errors import FileFormatError, NeedsError, ParameterError, ScoreValueError, UnknownNameError
 from tts.types import Frozen
 
 if TYPE_CHECKING:
@@ -82,6 +82,7 @@ class FittedOn(Frozen):
     fingerprint: dict[str, Fact] = Field(description="its fingerprint")
     steps: bool = Field(description="whether its values are of steps; otherwise of whole paths")
     spec: str = Field(default="", description="what the command line made it from; empty where something else did")
+    options: dict[str, Any] = Field(default_factory=dict, description="and with which options; headers are left out")
     task: str
     generator: str = Field(description="the name of the generator whose attempts were labelled")
     problems: int = Field(ge=0)
@@ -145,7 +146,13 @@ def read_calibration(path: str | Path) -> Calibration:
 
 
 def fit(kind: Kind, scores: ArrayLike, good: Sequence[bool] | Flags) -> Platt | Isotonic:
-    """Fit a map of a kind; see `fit_platt` and `fit_isotonic`."""
+    """Fit a map of a kind; see `fit_platt` and `fit_isotonic`.
+
+    Raises:
+        UnknownNameError: There is no such kind.
+    """
+    if kind not in get_args(Kind):
+        raise UnknownNameError("map", kind, get_args(Kind))
     return fit_platt(scores, good) if kind == "platt" else fit_isotonic(scores, good)
 
 
@@ -168,7 +175,12 @@ def fit_platt(scores: ArrayLike, good: Sequence[bool] | Flags) -> Platt:
         ScoreValueError: A score is no probability.
     """
     values, labels = _checked_labels(scores, good)
-    inputs = np.stack([log_odds(values), np.ones(len(values))], axis=1)
+    odds = log_odds(values)
+    if odds.min() == odds.max():
+        raise ParameterError(
+            f"all {len(values)} scores are within {EDGE:g} of {round(values[0])}: there is one for Platt's map"
+        )
+    inputs = np.stack([odds, np.ones(len(values))], axis=1)
     goods, bads = int(labels.sum()), int((~labels).sum())
     targets = np.where(labels, (goods + 1) / (goods + 2), 1 / (bads + 2))
     slope, intercept = _maximum_likelihood(inputs, targets, np.array([0.0, np.log((goods + 1) / (bads + 1))]))

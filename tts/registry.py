@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import reprlib
 from functools import cache
 from importlib.metadata import entry_points
@@ -43,6 +44,7 @@ BUILT_IN: Mapping[Kind, Mapping[str, str]] = {
         "combined": "tts.verifier_factories:combined",
         "embedded": "tts.verifier_factories:embedded",
         "escalating": "tts.verifier_factories:escalating",
+        "exact": "tts.verifier_factories:exact",
         "executable": "tts.verifier_factories:executable",
         "generative": "tts.verifier_factories:generative",
         "noisy-oracle": "tts.verifier_factories:noisy_oracle",
@@ -136,12 +138,12 @@ def explain(error: ValidationError) -> str:
 
 def generator(spec: str) -> Generator:
     """Make a generator from "name" or "name:rest", such as "embedded" or "embedded:FOLDER"."""
-    return cast("Generator", _make("generator", spec))
+    return cast("Generator", make("generator", spec))
 
 
 def verifier(spec: str) -> Verifier:
     """Make a verifier from "name" or "name:rest"."""
-    return cast("Verifier", _make("verifier", spec))
+    return cast("Verifier", make("verifier", spec))
 
 
 def task(name: str) -> Task:
@@ -149,10 +151,30 @@ def task(name: str) -> Task:
     return cast("Task", find("task", name))
 
 
-def _make(kind: Kind, spec: str) -> object:
+def make(kind: Kind, spec: str, options: Mapping[str, object] | None = None) -> object:
+    """Make a generator or a verifier from "name" or "name:rest", and options of its factory.
+
+    Raises:
+        UnknownNameError: No such name, or the factory takes no such option.
+        ParameterError: An option is no such thing.
+    """
     name, _, rest = spec.partition(":")
-    factory: Callable[[str], object] = find(kind, name)
-    return factory(rest)
+    factory: Callable[..., object] = find(kind, name)
+    if not options:
+        return factory(rest)
+    known = options_of(factory)
+    for option in options:
+        if option not in known:
+            raise UnknownNameError(f"option of {kind} {name}", option, known)
+    try:
+        return factory(rest, **options)
+    except (TypeError, ValueError) as error:
+        raise ParameterError(f"{kind} {name}: {error}") from None
+
+
+def options_of(factory: Callable[..., object]) -> dict[str, inspect.Parameter]:
+    """Return what a factory takes beside the text after the colon."""
+    return dict(list(inspect.signature(factory).parameters.items())[1:])
 
 
 def check_options(given: Iterable[str], known: Collection[str]) -> None:

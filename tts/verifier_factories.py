@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from tts import registry
-from tts.errors import ParameterError, UnknownNameError
+from tts.answers import split_thinking
+from tts.errors import ParameterError, UnknownNameError, VerifierError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from tts.aggregation import Aggregation
     from tts.protocols import Generator, Scorer, Verifier
-    from tts.tasks import LabelledTask
+    from tts.tasks import Item, LabelledTask
+    from tts.types import Message
 
+Given = str | Mapping[str, Any]
+"""A verifier as it is asked for: by name, or as a table with `use` and options."""
 SCORERS = ("embedded", "torch", "vllm")
 """Engines that a verifier's model can run on."""
 
@@ -132,7 +137,7 @@ def generative(
     stepwise: bool = False,
     max_steps: int = 40,
     max_tokens: int = 1024,
-    temperature: float = 0.8,
+    temperature: float = 0.6,
     seed: int = 0,
 ) -> Verifier:
     """Have a language model judge, "generative:vllm:URL": the score is its verdict token's probability."""
@@ -177,44 +182,86 @@ def statistical(
 def combined(
     specs: str,
     *,
+    members: Sequence[Given] = (),
     how: Literal["mean", "product", "minimum"] = "mean",
     weights: Sequence[float] | None = None,
     aggregation: Aggregation | None = None,
 ) -> Verifier:
-    """Combine verifiers, with "+" between them: "combined:embedded+statistical:mean_logprob"."""
+    """Combine verifiers, "combined:embedded+outcome:torch:FOLDER"; `members`, tables with `use`, are asked too."""
     from tts.verifiers.combined import Combined
 
-    return Combined(_members(specs), how, weights=weights, aggregation=aggregation)
+    return Combined(_members(specs, members), how, weights=weights, aggregation=aggregation)
 
 
-def cascade(specs: str, *, low: float = 0.1, high: float = 0.9, aggregation: Aggregation | None = None) -> Verifier:
-    """Ask verifiers in turn, with "+" between them, cheap ones first, until one is sure: "cascade:FIRST+SECOND"."""
+def cascade(
+    specs: str,
+    *,
+    members: Sequence[Given] = (),
+    low: float = 0.1,
+    high: float = 0.9,
+    aggregation: Aggregation | None = None,
+) -> Verifier:
+    """Ask verifiers in turn, cheap ones first, until one is sure: "cascade:FIRST+SECOND", then `members`."""
     from tts.verifiers.combined import Cascade
 
-    return Cascade(_members(specs), (low, high), aggregation=aggregation)
+    return Cascade(_members(specs, members), (low, high), aggregation=aggregation)
 
 
-def calibrated(path: str, *, of: str | None = None, any_verifier: bool = False) -> Verifier:
-    """Map a verifier's scores by a file that `tts verifier evaluate --save` wrote: "calibrated:FILE"; `of` names it."""
+def calibrated(path: str, *, of: Given | None = None, any_verifier: bool = False) -> Verifier:
+    """Map scores by a file that `tts verifier evaluate --save` wrote: "calibrated:FILE"; `of` is another verifier."""
     from tts.calibration import read_calibration
     from tts.verifiers.calibrated import Calibrated
 
+    _need("calibrated", path, "FILE")
     calibration = read_calibration(path)
-    spec = of or calibration.fitted_on.spec
-    if not spec:
+    fitted = calibration.fitted_on
+    if not of and not fitted.spec:
         raise ParameterError(f'calibrated:{path}: the file does not say which verifier to make: give of="..."')
-    return Calibrated(registry.verifier(spec), calibration, any_verifier=any_verifier)
+    verifier = _made(of) if of else cast("Verifier", registry.make("verifier", fitted.spec, fitted.options))
+    return Calibrated(verifier, calibration, any_verifier=any_verifier)
+
+
+def exact(path: str, *, rules: str = "keys", workers: int = 2, seconds: float = 5.0) -> Verifier:
+    """Compare answers with known ones, for research: "exact:FILE", JSON from question to answer; `rules` says how.
+
+    `rules` is "keys" (the built-in reader's), "math_verify", or a function of yours, "module:function"; the last two
+    run in worker processes that can be killed.
+    """
+    from tts.grading import WorkerGrader
+    from tts.verifiers.exact import ExactAnswers
+
+    golds = _texts("exact", path, "answer")
+    grader = None if rules == "keys" else WorkerGrader(rules, workers=workers, seconds=seconds)
+    return ExactAnswers(golds, grader=grader, name=Path(path).name)
 
 
 def executable(path: str, *, partial_credit: bool = True, concurrency: int = 2) -> Verifier:
     """Run candidate code against unit tests in a sandbox; FILE is JSON, from question to tests: "executable:FILE"."""
     from tts.verifiers.executable import Executable
 
-    try:
-        tests = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ParameterError(f"executable:{path}: cannot be read: {error}") from None
+    tests = _texts("executable", path, "tests")
     return Executable(tests, partial_credit=partial_credit, concurrency=concurrency)
+
+
+def _texts(name: str, path: str, what: str) -> dict[str, str]:
+    """Read a JSON object from questions to texts.
+
+    Raises:
+        ParameterError: It cannot be read, or is something else.
+    """
+    _need(name, path, "FILE")
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ParameterError(f"{name}:{path}: cannot be read: {error}") from None
+    if not isinstance(found, dict) or not found or not all(isinstance(text, str) for text in found.values()):
+        raise ParameterError(f'{name}:{path}: expected a JSON object {{"question": "{what}", ...}} with one at least')
+    return found
+
+
+def _need(name: str, rest: str, what: str) -> None:
+    if not rest:
+        raise ParameterError(f"{name} needs something after a colon: {name}:{what}")
 
 
 def oracle(task: str, *, stepwise: bool = False) -> Verifier:
@@ -235,19 +282,19 @@ def noisy_oracle(
     items = {item.problem.question: item for item in found.items()}
     rates: dict[str, Any] = {"accept_right": accept_right, "reject_wrong": reject_wrong, "seed": seed}
 
-    def item_of(messages: Sequence[Any]) -> Any:
+    def item_of(messages: Sequence[Message]) -> Item:
         question = messages[-1].content
         if question not in items:
-            raise ParameterError(f"noisy-oracle:{task}: {question[:80]!r} is no problem of the task")
+            raise VerifierError(f"noisy-oracle:{task}: {question[:80]!r} is none of the task's {len(items)} problems")
         return items[question]
 
     if stepwise:
         labelled = _labelled(task)
         return NoisyOracle(label_steps=lambda messages, steps: labelled.label_steps(item_of(messages), steps), **rates)
 
-    def check(messages: Sequence[Any], text: str) -> bool:
-        answer = found.reader.extract(text)
-        return answer is not None and found.grade(item_of(messages), answer)
+    def check(messages: Sequence[Message], text: str) -> bool:
+        item, answer = item_of(messages), found.reader.extract(split_thinking(text)[1])
+        return answer is not None and found.grade(item, answer)
 
     return NoisyOracle(check, **rates)
 
@@ -259,10 +306,20 @@ def _labelled(task: str) -> LabelledTask:
     return cast("LabelledTask", found)
 
 
-def _members(specs: str) -> list[Verifier]:
-    if not specs:
-        raise ParameterError('name the verifiers, with "+" between them, such as embedded+statistical:mean_logprob')
-    return [registry.verifier(spec) for spec in specs.split("+")]
+def _members(specs: str, further: Sequence[Given]) -> list[Verifier]:
+    named = specs.split("+") if specs else []
+    if not all(named) or not (named or further):
+        raise ParameterError(f'{specs!r}: name verifiers, with "+" between them, as embedded+statistical:mean_logprob')
+    return [_made(given) for given in (*named, *further)]
+
+
+def _made(given: Given) -> Verifier:
+    """Make a verifier from its name, or from a table with `use` and options, as in a file of backends."""
+    table = {"use": given} if isinstance(given, str) else dict(given)
+    use = table.pop("use", None)
+    if not isinstance(use, str):
+        raise ParameterError(f'{given!r} is no verifier: expected "NAME", "NAME:ARGUMENT" or a table with use = "..."')
+    return cast("Verifier", registry.make("verifier", use, table))
 
 
 def _scorer(spec: str, *, language: bool = False, raw: bool = False) -> Scorer:

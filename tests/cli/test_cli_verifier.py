@@ -48,6 +48,20 @@ def test_tables_files_and_a_plot(tts: Tts, tmp_path: Path) -> None:
     assert again.out == ran.out
 
 
+def test_a_map_keeps_its_verifiers_options_but_no_headers(
+    tts: Tts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def make(rest: str, *, sure: bool = False, headers: object = None) -> ScriptedVerifier:
+        return ScriptedVerifier(value=value)
+
+    monkeypatch.setitem(registry._added["verifier"], "digits", make)
+    file, saved = tmp_path / "backends.toml", tmp_path / "map.json"
+    file.write_text('[verifier]\nuse = "digits"\nsure = true\nheaders = {secret = "x"}\n')
+    ran = tts(*EVALUATE[:6], "--problems", "12", "--backends", str(file), "--quiet", "--save", str(saved))
+    assert ran.code == 0
+    assert read_calibration(saved).fitted_on.options == {"sure": True}
+
+
 def test_what_cannot_be_fitted_is_measured_and_said(tts: Tts, tmp_path: Path) -> None:
     ran = tts(*EVALUATE, "--verifier", "flat", "--quiet", "--save", str(tmp_path / "map.json"))
     assert ran.code == 1
@@ -62,6 +76,9 @@ BAD = {
     "two maps": (("--fit", "platt", "--calibration", "x.json"), "leave --fit and --save out"),
     "nothing to save": (("--fit", "none", "--save", "x.json"), "leaves nothing to --save"),
     "no such map": (("--calibration", "no/such/file"), "no/such/file: cannot be read"),
+    "no folder for figures": (("--json", "no/such/x.json"), "no/such/x.json: cannot be written"),
+    "no folder for a plot": (("--plot", "no/such/x.svg"), "no/such/x.svg: cannot be written"),
+    "no folder for a map": (("--save", "no/such/x.json"), "no/such/x.json: cannot be written"),
     "no problems": (("--problems", "0"), "problems=0"),
     "no samples": (("--samples", "0"), "samples=0"),
 }

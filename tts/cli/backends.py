@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import tomllib
 from contextlib import asynccontextmanager
@@ -123,24 +122,9 @@ def make(role: Role, backend: Backend) -> Any:
 
     Raises:
         UnknownNameError: No such name, or the factory takes no such option.
+        ParameterError: An option is no such thing.
     """
-    name, _, rest = backend.spec.partition(":")
-    factory = registry.find(role, name)
-    known = registry_options(factory)
-    for option in backend.options:
-        if option not in known:
-            raise UnknownNameError(f"option of {role} {name}", option, known)
-    try:
-        return factory(rest, **backend.options)
-    except (TypeError, ValueError) as error:
-        if not backend.options:
-            raise
-        raise ParameterError(f"{role} {name}: {error}") from None
-
-
-def registry_options(factory: Any) -> dict[str, inspect.Parameter]:
-    """Return what a factory takes beside the text after the colon."""
-    return dict(list(inspect.signature(factory).parameters.items())[1:])
+    return registry.make(role, backend.spec, backend.options)
 
 
 @asynccontextmanager

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from pydantic import PydanticUserError, ValidationError, create_model
 
 from tts import registry
-from tts.cli.backends import registry_options
 from tts.cli.text import one_line
 from tts.errors import TTSError
 from tts.protocols import Strategy
@@ -126,7 +125,7 @@ def _describe_other(kind: Kind, name: str, found: Any) -> Description:
             Parameter(
                 option.name, _option_type(option, found), None if option.default is option.empty else option.default
             )
-            for option in registry_options(found).values()
+            for option in registry.options_of(found).values()
         ),
     )
 

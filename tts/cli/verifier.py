@@ -76,6 +76,8 @@ def _evaluate(args: argparse.Namespace) -> int:
     choice = backends.choose(args)
     if choice.verifier is None:
         raise NeedsError("there is nothing to evaluate: give --verifier")
+    for path in filter(None, (args.json, args.plot, args.save)):
+        _check_writable(path)
     evaluation = run_sync(lambda: _measure(args, choice, calibration))
     if args.json:
         _write(args.json, evaluation.model_dump_json(indent=1) + "\n")
@@ -116,7 +118,7 @@ async def _measure(args: argparse.Namespace, choice: backends.Choice, calibratio
         return await evaluate(
             task, generator, verifier, settings, sampling=sampling, system=_system(args), calibration=calibration,
             kind=None if args.fit == "none" else args.fit or "platt", spec=choice.verifier.spec,
-            note=(lambda _: None) if args.quiet else _note,
+            options=choice.verifier.options, note=(lambda _: None) if args.quiet else _note,
         )  # fmt: skip
 
 
@@ -126,6 +128,21 @@ def _system(args: argparse.Namespace) -> str | None:
 
 def _note(line: str) -> None:
     print(one_line(line), file=sys.stderr)
+
+
+def _check_writable(path: str) -> None:
+    """See before anything is drawn that a file can be written; one that is there stays as it is.
+
+    Raises:
+        FileFormatError: It cannot.
+    """
+    there = Path(path).exists()
+    try:
+        Path(path).open("a", encoding="utf-8").close()
+    except OSError as error:
+        raise FileFormatError(f"{path}: cannot be written: {error.strerror}") from None
+    if not there:
+        Path(path).unlink()
 
 
 def _write(path: str, text: str) -> None:
