@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tts.benchmarks.tasks.countdown import check_answer, label_steps, parse_question
 from tts.benchmarks.tasks.countdown_task import COUNTDOWN, CountdownReader
 from tts.checks import check_verifier
-from tts.errors import ParameterError, ScoreCountError, VerifierError
+from tts.errors import ParameterError, ScoreCountError, ScoreValueError, VerifierError
 from tts.grading import Undecided
 from tts.protocols import Path
 from tts.tasks import Item
@@ -108,6 +108,15 @@ async def test_a_thousand_steps_are_labelled_and_none_are_refused() -> None:
         await verifier.score([path(finished=False)])
     with pytest.raises(ScoreCountError, match="path 0 has 2 steps, but 1 labels"):
         await ExactSteps(lambda messages, steps: [True]).score([path("a", "b")])
+
+
+async def test_what_is_no_verdict_is_an_error_and_no_zero() -> None:
+    unsure: Any = lambda messages, answer: None  # noqa: E731
+    with pytest.raises(ScoreValueError, match=r"exact\(check\): label 0 is None; expected True or False"):
+        await Exact(unsure).score([path(r"\boxed{56}")])
+    half: Any = lambda messages, steps: [True, None]  # noqa: E731
+    with pytest.raises(ScoreValueError, match=r"exact\(labels\): path 0: label 1 is None"):
+        await ExactSteps(half).score([path("a", "b")])
 
 
 async def test_countdown_is_checked_by_its_question_alone() -> None:

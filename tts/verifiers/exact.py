@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 from tts.answers import MathAnswerReader, split_thinking
 from tts.capabilities import VerifierCapabilities
-from tts.errors import ParameterError, ScoreCountError, VerifierError
+from tts.errors import ParameterError, ScoreCountError, ScoreValueError, VerifierError
 from tts.grading import KeyGrader, Undecided
 from tts.groups import Tasks
 from tts.protocols import PathScore
@@ -57,6 +57,7 @@ class _Finished(ABC):
         Raises:
             VerifierError: A path has not finished or has no steps; its question is not known; or whether its answer is
                 right could not be decided.
+            ScoreValueError: The checker says neither True nor False.
         """
         asked = [(path.messages, self._read(place, path)) for place, path in enumerate(paths)]
         distinct = dict.fromkeys((messages, answer) for messages, answer in asked if answer is not None)
@@ -124,7 +125,7 @@ class Exact(_Finished):
         return cls(check, task.reader, name=task.name, oracle=True)
 
     async def _judge(self, asked: Sequence[Asked]) -> Mapping[Asked, bool]:
-        return {pair: bool(self._check(*pair)) for pair in asked}
+        return {pair: checked_labels(self._name, [self._check(*pair)], 1)[0] for pair in asked}
 
     async def aclose(self) -> None:
         """Hold nothing."""
@@ -224,6 +225,7 @@ class ExactSteps:
         Raises:
             VerifierError: A path has no steps, or its question is not known.
             ScoreCountError: The labels are not one a step.
+            ScoreValueError: A label is neither True nor False.
         """
         return [self._labelled(place, path) for place, path in enumerate(paths)]
 
@@ -231,12 +233,27 @@ class ExactSteps:
         if not path.steps:
             raise VerifierError(f"{self._name}: path {place} has no steps; there is nothing to label")
         labels = self._label(path.messages, path.steps)
-        if len(labels) != len(path.steps):
-            raise ScoreCountError(f"{self._name}: path {place} has {len(path.steps)} steps, but {len(labels)} labels")
-        return PathScore([float(bool(label)) for label in labels])
+        return PathScore(
+            [float(label) for label in checked_labels(f"{self._name}: path {place}", labels, len(path.steps))]
+        )
 
     async def aclose(self) -> None:
         """Hold nothing."""
+
+
+def checked_labels(who: str, labels: Sequence[bool], wanted: int) -> Sequence[bool]:
+    """Refuse labels that are not one a step, or no verdicts: None often says that a text could not be read.
+
+    Raises:
+        ScoreCountError: Too few or too many.
+        ScoreValueError: One is neither True nor False.
+    """
+    if len(labels) != wanted:
+        raise ScoreCountError(f"{who} has {wanted} steps, but {len(labels)} labels")
+    for place, label in enumerate(labels):
+        if label not in (True, False):
+            raise ScoreValueError(f"{who}: label {place} is {label!r}; expected True or False")
+    return labels
 
 
 def _name(name: str, oracle: bool) -> str:

@@ -8,10 +8,11 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from tts.capabilities import VerifierCapabilities
-from tts.errors import ParameterError, ScoreCountError, ScoreValueError, VerifierError
+from tts.errors import ParameterError, VerifierError
 from tts.protocols import PathScore
 from tts.seeds import derive
 from tts.types import Message
+from tts.verifiers.exact import checked_labels
 
 if TYPE_CHECKING:
     from tts.protocols import Path
@@ -82,23 +83,13 @@ class Oracle:
         labels = self._labels(path)
         return [float(self._verdict(path, text, right)) for text, right in zip(prefixes, labels, strict=True)]
 
-    def _labels(self, path: Path) -> list[bool]:
+    def _labels(self, path: Path) -> Sequence[bool]:
+        name = self.capabilities.name
         if self._label_steps is not None:
-            labels = list(self._label_steps(path.messages, path.steps))
-        elif self._check is not None and path.finished:
-            labels = [self._check(path.messages, "".join(path.steps))]
-        else:
-            raise VerifierError(
-                f"{self.capabilities.name}: a path has not finished, so that its answer cannot be checked"
-            )
-        wanted = len(path.steps) if self._label_steps else 1
-        if len(labels) != wanted:
-            raise ScoreCountError(f"{self.capabilities.name}: {wanted} steps, but {len(labels)} labels")
-        for place, label in enumerate(labels):
-            # None often says that a text could not be read; that is no verdict.
-            if label not in (True, False):
-                raise ScoreValueError(f"{self.capabilities.name}: label {place} is {label!r}; expected True or False")
-        return labels
+            return checked_labels(name, self._label_steps(path.messages, path.steps), len(path.steps))
+        if self._check is None or not path.finished:
+            raise VerifierError(f"{name}: a path has not finished, so that its answer cannot be checked")
+        return checked_labels(name, [self._check(path.messages, "".join(path.steps))], 1)
 
     def _verdict(self, path: Path, text: str, right: bool) -> bool:
         return right
