@@ -13,7 +13,7 @@ from tts.checks import STEPS, check_verifier
 from tts.errors import ParameterError, ScoreCountError, ScoreValueError, VerifierError
 from tts.fakes import ScriptedGenerator, tree_script
 from tts.protocols import Path
-from tts.seeds import generator
+from tts.seeds import derive, generator
 from tts.strategies.best_of_n import BestOfN
 from tts.types import Message
 from tts.verifiers.oracle import NoisyOracle, Oracle
@@ -183,6 +183,32 @@ async def test_the_ceiling_of_the_paper_s_example_holds_however_many_are_drawn()
     correct, unanswered = await resample(1.0, 0.75, 0.3, 60, tasks)
     assert unanswered == 0
     assert correct / tasks == pytest.approx(0.632, abs=4 * deviation(0.632, tasks))
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize(("n", "expected"), [(1, 0.3), (3, 0.540), (16, 0.632)])
+async def test_best_of_n_with_the_noisy_oracle_rises_to_the_ceiling_and_not_beyond(n: int, expected: float) -> None:
+    """The paper's example by way of a search: 0.3 (1 - b^n) / (1 - b) with b = 0.7 * 0.75 rejected.
+
+    Best-of-N does not abstain: where none is accepted it takes the first, which then is wrong, as all that is right is
+    accepted. A perfect verifier would come to 0.997 with 16.
+    """
+    searches, r = 150, 0.3
+
+    def say(path: str, seed: int) -> str:
+        return f"{seed}: \\boxed{{{int(derive('policy', seed) < r * 2**62)}}}"
+
+    def is_one(messages: Sequence[Message], text: str) -> bool:
+        return text.endswith("{1}")
+
+    correct = 0
+    for seed in range(searches):
+        verifier = NoisyOracle(is_one, accept_right=1, reject_wrong=0.75, seed=seed)
+        outcome = await solve(
+            "What?", generator=ScriptedGenerator(say), verifier=verifier, strategy=BestOfN(n=n), seed=seed
+        )
+        correct += outcome.answer == "1"
+    assert correct / searches == pytest.approx(expected, abs=4 * deviation(expected, searches))
 
 
 async def test_a_search_with_an_oracle_finds_what_is_right_wherever_it_was_drawn() -> None:
