@@ -22,8 +22,10 @@ def _report(gold: str) -> None:
 
 def misbehave(gold: str, answer: str) -> bool | None:
     """Do what the answer says."""
-    if answer == "loop":
+    if answer in ("loop", "fork"):
         _report(gold)
+        if answer == "fork":
+            os.fork()
         while True:
             pass
     if answer == "eat":

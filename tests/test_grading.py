@@ -30,6 +30,7 @@ SMALL = 256 << 20
 PATIENT = 120.0
 PAIRS = [(r"\frac12", "0.5", True), ("1,234", "1234", True), ("x+1", "1+x", True), ("5", "6", False), ("5", "", False)]
 needs_math_verify = pytest.mark.skipif(not importlib.util.find_spec("math_verify"), reason="math-verify is an extra")
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 pytestmark = pytest.mark.timeout(300)
 
 
@@ -79,6 +80,15 @@ def pairs() -> list[tuple[str, str, bool]]:
 async def test_a_question_that_takes_too_long_is_killed(listening: socket.socket) -> None:
     async with WorkerGrader(RULES, workers=1, seconds=0.2) as grader:
         verdict = await grader.equal(port(listening), "loop")
+        assert isinstance(verdict, Undecided) and verdict.reason == "time"
+        await assert_ends(await called(listening))
+
+
+@needs_fork
+async def test_what_a_worker_started_ends_with_it(listening: socket.socket) -> None:
+    """A child holds the worker's pipe and socket open, so that killing the worker alone would wait for ever."""
+    async with WorkerGrader(RULES, workers=1, seconds=0.2) as grader:
+        verdict = await grader.equal(port(listening), "fork")
         assert isinstance(verdict, Undecided) and verdict.reason == "time"
         await assert_ends(await called(listening))
 
@@ -177,8 +187,9 @@ async def test_closing_kills_all_and_says_so(listening: socket.socket) -> None:
         await grader.equal("5", "5")
 
 
+@pytest.mark.parametrize("answer", ["loop", pytest.param("fork", marks=needs_fork)])
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_workers_end_with_the_process_that_started_them(listening: socket.socket) -> None:
+async def test_workers_end_with_the_process_that_started_them(listening: socket.socket, answer: str) -> None:
     """Also in the middle of a question."""
     script = (
         "import anyio, os, sys\n"
@@ -186,12 +197,12 @@ async def test_workers_end_with_the_process_that_started_them(listening: socket.
         f"grader = WorkerGrader({RULES!r}, seconds={PATIENT})\n"
         "async def main():\n"
         "    async with anyio.create_task_group() as tasks:\n"
-        "        tasks.start_soon(grader.equal, sys.argv[1], 'loop')\n"
+        "        tasks.start_soon(grader.equal, *sys.argv[1:])\n"
         "        await anyio.to_thread.run_sync(sys.stdin.read)\n"
         "        os._exit(1)\n"
         "anyio.run(main)\n"
     )
-    async with await anyio.open_process([sys.executable, "-c", script, port(listening)], cwd=ROOT) as parent:
+    async with await anyio.open_process([sys.executable, "-c", script, port(listening), answer], cwd=ROOT) as parent:
         worker = await called(listening)
         assert parent.stdin is not None
         await parent.stdin.aclose()

@@ -110,12 +110,14 @@ class WorkerGrader:
     Workers are spawned when first needed and live for many questions. A verdict does not depend on what a worker did
     before: one that was used, and then runs out of memory or dies, is replaced, and the question asked once more. The
     seconds run from when a worker has begun on the question, not while it waits or a process starts. Cancelling
-    `equal` kills the worker that was on it. Workers end with the process that started them. A grader may be used from
-    any event loops, each with as many places as there are workers.
+    `equal` kills the worker that was on it. Workers end with the process that started them, and with a worker, where
+    there are process groups, what its rules have started. A grader may be used from any event loops, each with as many
+    places as there are workers.
 
     The limit of memory is on the worker's whole address space (RLIMIT_AS), some 0.1 GB of which the interpreter takes
     and math-verify 0.1 more. macOS and Windows have none: there only the time ends what grows. A solver that catches
-    its own MemoryError, as math-verify does in places, may say "different" at the limit.
+    its own MemoryError, as math-verify does in places, may say "different" at the limit, also where earlier questions
+    have filled it.
 
     Workers get the module search path of this process and few of its environment variables: what a solver makes of a
     model's text cannot read keys from them.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -50,8 +51,9 @@ class Worker:
         call = [sys.executable, "-P", "-c", "from tts.grading_worker import main; main()"]
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(
-            [*call, rules, str(memory), str(seconds)], stdin=pipe, stdout=pipe, stderr=pipe, env=_environment()
-        )
+            [*call, rules, str(memory), str(seconds)], stdin=pipe, stdout=pipe, stderr=pipe, env=_environment(),
+            start_new_session=True,
+        )  # fmt: skip
         self._talking = threading.Lock()
         self._ready = False
         self.used = False
@@ -76,8 +78,13 @@ class Worker:
             return reply
 
     def kill(self) -> None:
-        """End the process, whatever it is doing."""
-        self._process.kill()
+        """End the process, whatever it is doing, and what it started: a child of it would hold the pipe open."""
+        if hasattr(os, "killpg"):
+            if self._process.returncode is None:  # else it was collected, and its number may be another's by now
+                with suppress(ProcessLookupError):
+                    os.killpg(self._process.pid, signal.SIGKILL)
+        else:
+            self._process.kill()
 
     def reap(self) -> None:
         """Collect a process that was killed, once nobody reads from it."""

@@ -275,12 +275,14 @@ def _judged(judge: Rules, gold: str, answer: str) -> dict[str, Any]:
 
 
 def _listen(questions: SimpleQueue[dict[str, Any]]) -> None:
-    """Pass questions on, and end the process with them, whatever it is doing."""
+    """Pass questions on, and end the process with them, whatever it is doing, and what it started."""
     try:
         with os.fdopen(os.dup(0), "rb") as stream:
             while (question := receive(stream)) is not None:
                 questions.put(question)
     finally:
+        if hasattr(os, "killpg") and os.getpgrp() == os.getpid():
+            os.killpg(0, signal.SIGKILL)
         os._exit(0)
 
 
