@@ -120,6 +120,17 @@ async def test_a_judge_that_fails_is_an_error_that_names_the_path(fast: list[str
         await verifier.score([path()])
 
 
+async def test_verdicts_hang_on_the_path_and_the_seed_alone() -> None:
+    async def seed(one: Path, given: int = 0) -> int:
+        generator = Judge([NONE] * 8)
+        await Escalating(generator, seed=given).score([one])
+        return generator.calls[0].seed
+
+    alike = {await seed(path()), await seed(path())}
+    assert len(alike) == 1
+    assert len({*alike, await seed(path(), 1), await seed(path("other")), await seed(path(finished=False))}) == 4
+
+
 async def test_errors_of_the_models_come_as_themselves() -> None:
     with pytest.raises(TransientError, match="away"):
         await Escalating(Judge([NONE] * 8, faults=lambda call: TransientError("away"))).score([path(), path("x")])
