@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import FrozenInstanceError, replace
 from typing import TYPE_CHECKING
 
@@ -34,7 +35,7 @@ READS["last-token-classification"] = READS["token-classification"]
 
 
 SCALE = 100_000
-MARKS = {text: chr(0xE000 + place) for place, text in enumerate(("<extra_0>", " ки"))}
+MARKS = {text: chr(0xE000 + place) for place, text in enumerate(("<extra_0>", " ки", "<s>", "<|endoftext|>"))}
 """Texts that are one token, as private characters."""
 
 
@@ -146,7 +147,7 @@ async def test_labels_are_the_adapter_s_until_others_are_given() -> None:
 async def test_a_mark_that_stands_apart_is_tokenized_by_itself_within_a_step_too() -> None:
     scorer = scorer_for("skywork-o1-open-prm")
     (reply,) = await ProcessReward(scorer, adapter="skywork-o1-open-prm").score([path("a:\n\nb\n\n", " \n", "c")])
-    assert set(scorer.tokenized) == {"<|endoftext|>1+1?\n", "a:", "b", "c", "\n"}
+    assert set(scorer.tokenized) == {"<|endoftext|>", "<|endoftext|>1+1?\n", "a:", "b", "c", "\n"}
     assert [text.removeprefix("<|endoftext|>1+1?\n") for text in scorer.asked] == [
         "a:\n\nb\n", "a:\n\nb\n\n", "a:\n\nb\n\nc\n"
     ]  # fmt: skip
@@ -162,13 +163,24 @@ async def test_a_turn_is_stripped_as_the_authors_strip_it() -> None:
 @pytest.mark.parametrize("name", ["qwen2.5-math-prm", "math-shepherd"])
 async def test_a_tokenizer_without_the_mark_is_refused(name: str) -> None:
     scorer = scorer_for(name)
-    scorer._marks = {}
+    scorer._marks = {text: token for text, token in MARKS.items() if text != ADAPTERS[name].mark}
     with pytest.raises(ParameterError, match=r"reads scores at '.*', which is no token of its model: '1.*' is \[49, "):
         await ProcessReward(scorer, adapter=name).connect()
     with pytest.raises(ParameterError, match="give the model's own as mark="):
         await ProcessReward(scorer, adapter=name).score([path(*STEPS)])
     assert scorer.asked == []
     await ProcessReward(scorer, adapter=name, mark="#").score([path(*STEPS)])
+
+
+@pytest.mark.parametrize(("name", "special"), [("skywork-o1-open-prm", "<|endoftext|>"), ("math-shepherd", "<s>")])
+async def test_a_tokenizer_without_what_begins_a_text_is_refused(name: str, special: str) -> None:
+    scorer = scorer_for(name)
+    scorer._marks = {text: token for text, token in MARKS.items() if text != special}
+    verifier = ProcessReward(scorer, adapter=name)
+    with pytest.raises(ParameterError, match=f"begins with '{re.escape(special)}', which is no token of its model"):
+        await verifier.connect()
+    with pytest.raises(ParameterError, match="give an Adapter with the model's own opening"):
+        await verifier.score([path(*STEPS)])
 
 
 async def test_a_mark_that_became_one_token_with_the_step_is_refused() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import blake2b
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 PROBLEM = "{problem}"
 """What stands for the problem in an adapter's `opening`."""
 
+SPECIAL = re.compile(r"<[^<>\s]+>")
+"""How tokens are written that a tokenizer makes of no other text."""
 Asked = str | tuple[Message, ...]
 """What a scorer turns into tokens: a text, or a conversation, which its chat template renders."""
 
@@ -118,6 +121,11 @@ class Adapter:
         if self.layout is Layout.TURNS:
             return Place.VERDICT
         return Place.MARK if self.mark else Place.STEP_END
+
+    @property
+    def special(self) -> list[str]:
+        """What in the opening is to be one token, such as "<s>"."""
+        return SPECIAL.findall(self.opening or "")
 
     @property
     def identity(self) -> str:

@@ -23,6 +23,8 @@ BEFORE = "1"
 """What a mark that is tokenized together with its step is tried behind."""
 Encoded = tuple[list[int], list[int]]
 """A path's tokens, and where in them each step's score is read."""
+Vocabulary = tuple[tuple[int, ...] | None, int | None]
+"""The tokens of the labels, and of the mark that scores are read at."""
 
 
 class ProcessReward:
@@ -74,16 +76,15 @@ class ProcessReward:
             labels=base.labels if labels is None else tuple(labels),
             chance=base.chance if labels is None else Chance.LABELS,
         )
-        self._labels: tuple[int, ...] | None = None
-        self._mark: int | None = None
+        self._known: Vocabulary | None = None
 
     async def connect(self) -> None:
         """Let the scorer find out what it can do.
 
         Raises:
             NeedsError: It does not give what the adapter reads; says what it gives.
-            ParameterError: There is no such class; a label, or the mark that scores are read at, is not one token; or
-                two labels are the same one.
+            ParameterError: There is no such class; a label, the mark that scores are read at, or what begins a text, is
+                not one token; or two labels are the same one.
         """
         await connect(self._scorer)
         able, labels = self._scorer.capabilities, self.adapter.labels
@@ -101,8 +102,7 @@ class ProcessReward:
             raise NeedsError(f"{able.name} gives raw rewards, which are no probabilities: load it with its activation")
         if not 0 <= self.adapter.good < classes:
             raise ParameterError(f"good={self.adapter.good}, but {able.name} tells {classes} classes apart, from 0")
-        await self._verdicts()
-        await self._separator()
+        await self._vocabulary()
 
     @cached_property
     def capabilities(self) -> VerifierCapabilities:
@@ -127,7 +127,7 @@ class ProcessReward:
 
         Raises:
             ProblemError: The adapter has room for one question alone, and the conversation is longer.
-            ParameterError: A path is longer than the scorer's context; or as `connect`, of labels and mark.
+            ParameterError: A path is longer than the scorer's context; or as `connect`, of tokens.
             ScoreCountError: The scorer did not return a row for each step.
             VerifierError: A path has no steps, a step no token or no mark of its own; or what was read of a path
                 changes as it grows.
@@ -135,12 +135,12 @@ class ProcessReward:
         for place, path in enumerate(paths):
             if not path.steps:
                 raise VerifierError(f"{self.capabilities.name}: path {place} of {len(paths)} has no steps to judge")
-        mark = await self._separator()
+        labels, mark = await self._vocabulary()
         encoded = await self._encode(paths)
         for place, path in enumerate(paths):
             self._check(f"{self.capabilities.name}: path {place} of {len(paths)}", path, encoded[place], mark)
         sequences, positions = [ids for ids, _ in encoded], [places for _, places in encoded]
-        rows = await self._scorer.probabilities(sequences, positions, labels=await self._verdicts())
+        rows = await self._scorer.probabilities(sequences, positions, labels=labels)
         if [len(row) for row in rows] != [len(places) for places in positions]:
             raise ScoreCountError(f"{self.capabilities.name}: the scorer returned another number of rows than steps")
         return [
@@ -189,26 +189,39 @@ class ProcessReward:
 
         return await each(read, wanted, beside=not self._scorer.capabilities.local)
 
-    async def _verdicts(self) -> tuple[int, ...] | None:
-        """Return the labels' token ids, looked up once."""
-        if self._labels is None and self.adapter.labels is not None:
-            self._labels = await label_tokens(self._scorer, self.adapter.labels)
-        return self._labels
+    async def _vocabulary(self) -> Vocabulary:
+        """Return the labels' tokens and the mark's, looked up once."""
+        if self._known is None:
+            await self._check_opening()
+            labels = self.adapter.labels
+            tokens = None if labels is None else await label_tokens(self._scorer, labels)
+            self._known = tokens, await self._separator()
+        return self._known
+
+    async def _check_opening(self) -> None:
+        """Refuse a tokenizer that would spell out what the opening takes for a token."""
+        for special in self.adapter.special:
+            tokens = list(await self._scorer.tokenize(special))
+            if len(tokens) != 1:
+                raise ParameterError(
+                    f"what {self.capabilities.name} reads begins with {special!r}, which is no token of its model: "
+                    f"it is {tokens}; give an Adapter with the model's own opening"
+                )
 
     async def _separator(self) -> int | None:
-        """Return the token of the mark that scores are read at, looked up once; None where they are read elsewhere."""
+        """Return the token of the mark that scores are read at; None where they are read elsewhere."""
         adapter = self.adapter
-        if self._mark is None and adapter.place is Place.MARK:
-            before = "" if adapter.mark_apart else BEFORE
-            alone = list(await self._scorer.tokenize(before)) if before else []
-            tokens = list(await self._scorer.tokenize(before + adapter.mark))
-            if len(tokens) != len(alone) + 1 or tokens[:-1] != alone:
-                raise ParameterError(
-                    f"{self.capabilities.name} reads scores at {adapter.mark!r}, which is no token of its model: "
-                    f"{before + adapter.mark!r} is {tokens}; give the model's own as mark=, or use one taught with it"
-                )
-            self._mark = tokens[-1]
-        return self._mark
+        if adapter.place is not Place.MARK:
+            return None
+        before = "" if adapter.mark_apart else BEFORE
+        alone = list(await self._scorer.tokenize(before)) if before else []
+        tokens = list(await self._scorer.tokenize(before + adapter.mark))
+        if len(tokens) != len(alone) + 1 or tokens[:-1] != alone:
+            raise ParameterError(
+                f"{self.capabilities.name} reads scores at {adapter.mark!r}, which is no token of its model: "
+                f"{before + adapter.mark!r} is {tokens}; give the model's own as mark=, or use one taught with it"
+            )
+        return int(tokens[-1])
 
     def _check(self, where: str, path: Path, encoded: Encoded, mark: int | None) -> None:
         """Refuse a path that is longer than the model reads, or that has lost its marks."""
