@@ -33,6 +33,15 @@ MIB = 2**20
 GRACE = 30.0
 """Seconds in which isolation must stand, and in which what was killed must be gone; these are the sandbox's faults."""
 
+_RUNNER = ("runner.py", "exchange.py")
+_START = """
+import sys, types
+module = sys.modules["tts.sandbox.exchange"] = types.ModuleType("tts.sandbox.exchange")
+exec(compile(sys.argv.pop(), "exchange.py", "exec"), vars(module))
+exec(compile(sys.argv.pop(), "runner.py", "exec"))
+"""
+"""What is run in the sandbox, where the library is not to be seen: files of this folder, handed over as text."""
+
 SYSTEM = ("/usr", "/lib", "/lib32", "/lib64", "/bin", "/etc/ld.so.cache")
 
 
@@ -40,15 +49,15 @@ SYSTEM = ("/usr", "/lib", "/lib32", "/lib64", "/bin", "/etc/ld.so.cache")
 class Limits:
     """What one program may take; the processes that it starts included.
 
-    Memory is bounded in address space for each process, so that all together have at most `processes` * `memory`, and
-    the scratch folder's `disk` in addition. Processor time is bounded for each process too; for all of them by
-    `seconds` on every core.
+    Memory is bounded in address space for each process, so that all together, with the one of the check, have at most
+    (`processes` + 1) * `memory`, and the scratch folder's `disk` in addition. Processor time is bounded for each
+    process too; for all of them by `seconds` on every core.
 
     Attributes:
         seconds: Wall-clock time, counted from when the program's interpreter has started.
         cpu: Processor seconds of a process.
         memory: Bytes of address space of a process.
-        processes: Processes and threads at a time, its own first one included.
+        processes: Processes and threads at a time, its own first one included; the process of the check is one more.
         disk: Bytes in the scratch folder, and in one file.
         files: Files and folders in the scratch folder.
         output: Bytes that it may write to standard output and standard error together; it is stopped beyond that.
@@ -64,17 +73,24 @@ class Limits:
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
-            if not 0 < value < 2**62:
-                raise ParameterError(f"{name}={value!r}: a sandbox's limit is above zero and below 2**62")
+            if not isinstance(value, (int, float) if name == "seconds" else int) or not 0 < value < 2**62:
+                raise ParameterError(
+                    f"{name}={value!r}: a limit is above zero and below 2**62; all but seconds are whole"
+                )
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """Python that is run as a module, and Python that is run in the same module once the first has ended.
+    """Python that is run as a module, `candidate`, and Python that checks it from another process once it has run.
+
+    The check reads the module's names as if they were its own, and calls what they name; arguments and results are
+    copies of data (numbers, text, containers, dates, NumPy arrays, errors). Objects of the module's classes, functions
+    and generators stay there and are used from here; they are compared and reckoned with among each other, but not
+    with data: such an object equals no data, and `<`, `+` or `in` with data is a TypeError or goes over its items.
 
     Attributes:
-        source: Code that is not trusted.
-        check: Code that is; the program does not see it before its own top level has ended.
+        source: Code that is not trusted. It sees neither the check nor what it compares with.
+        check: Code that is. It hands over data, functions and iterators, and nothing else.
     """
 
     source: str
@@ -86,7 +102,7 @@ class Result:
     """What came of a program.
 
     Attributes:
-        completed: Both codes were run to their ends. It is told by a token that is sent after the check.
+        completed: Both codes were run to their ends, as the process of the check says, where no other code is run.
         reason: "completed", or stopped at the limit of "time" or of "output"; else it "exited" by itself.
         status: Exit status, or minus the signal that killed it; None where the sandbox ended it.
         stdout: What it wrote, as text.
@@ -109,6 +125,7 @@ class Sandbox:
 
     What it does not stop: bugs in the kernel; use of shared hardware (caches, heat) and of the time given. Memory of
     the kernel for a process (pipes, page tables) is bounded by the numbers of processes and of open files (64) only.
+    Where we are not root, programs count under our uid, and what the kernel shares out by uid (pipes, watches) is ours.
     """
 
     def __init__(self, limits: Limits | None = None) -> None:
@@ -139,7 +156,7 @@ class Sandbox:
 
         Raises:
             NeedsError: Isolation is not to be had.
-            VerifierError: The sandbox itself failed.
+            VerifierError: The sandbox itself failed, or a check hands over what is no data.
         """
         await self.connect()
         return [_result(facts) for facts in await self._launch(programs)] if programs else []
@@ -172,7 +189,7 @@ class Sandbox:
             "filter": steps.hex(),
             "readable": _readable(),
             "python": sys.executable,
-            "runner": Path(__file__).with_name("runner.py").read_text(encoding="utf-8"),
+            "runner": [_START, *(Path(__file__).with_name(name).read_text(encoding="utf-8") for name in _RUNNER)],
             "programs": [{**asdict(program), "token": secrets.token_hex(16)} for program in programs],
         }
 
@@ -181,6 +198,8 @@ def _result(facts: dict[str, Any]) -> Result:
     if not facts["started"] or "failed" in facts:
         why = facts.get("failed") or facts["errors"].strip() or f"{facts['reason']}, status {facts.get('status')}"
         raise VerifierError(f"the sandbox failed before the program began: {why}")
+    if "refused" in facts:
+        raise VerifierError(f"a check cannot be run: {facts['refused']}; hand over data, functions or iterators")
     reason = facts["reason"]
     status = facts.get("status") if reason == "exited" else None
     return Result(reason == "completed", reason, status, facts["out"], facts["errors"])
@@ -215,8 +234,14 @@ def _real(path: str) -> str:
 
 
 def _free_uid() -> int:
-    """Return a uid that runs nothing: a random one of the upper half of those that this system can give."""
+    """Return a uid that runs nothing: a random one of the upper quarter of those that this system can give.
+
+    Raises:
+        NeedsError: It can give none but ours, as where root is a user by another name (`unshare --map-root-user`).
+    """
     highest = min(max(_mapped_ids()) - 2, 2**31 - 2)
+    if highest < 1:
+        raise NeedsError(f"no sandbox here: root has no other uid to give in this user namespace. {_remedy()}")
     while True:
         uid = highest - secrets.randbelow(max(1, min(highest // 4, 2**24)))
         if not _runs_something(uid):
@@ -244,7 +269,7 @@ def _owner(entry: os.DirEntry[str]) -> int | None:
 def _proof(limits: Limits) -> str:
     """Return a program that ends well only if what must be refused is refused."""
     return f"""
-import os, signal, socket
+import mmap, os, signal, socket
 
 def many():
     for _ in range({limits.processes} + 3):
@@ -268,6 +293,7 @@ for name, attempt in {{
     "writing to the root": outside,
     "writing to the interpreter's folder": installed,
     "memory": lambda: bytearray({limits.memory}),
+    "shared memory": lambda: mmap.mmap(-1, 4096),
     "disk": fill,
     "processes": many,
 }}.items():

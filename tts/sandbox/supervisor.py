@@ -112,14 +112,15 @@ def _show(path: str) -> None:
 def _bind_limits(orders: Orders) -> None:
     """Set the limits, of which a process may lower its own and raise none; then take every privilege away.
 
-    An unprivileged user keeps its uid, under which the keeper and the first process count as well.
+    The process of the check counts as well; and an unprivileged user keeps its uid, under which the keeper and the
+    first process do too.
     """
     uid = orders["uid"]
     wanted = {
         "CPU": orders["cpu"] + 1,
         "AS": orders["memory"],
         "FSIZE": orders["disk"],
-        "NPROC": orders["processes"] + (0 if uid else 2),
+        "NPROC": orders["processes"] + (1 if uid else 3),
         "NOFILE": 64,
         "SIGPENDING": 64,
         **dict.fromkeys(("CORE", "MEMLOCK", "MSGQUEUE"), 0),
@@ -171,7 +172,7 @@ def _become_candidate(orders: Orders, pipes: _Pipes) -> None:
         signal.signal(number, signal.SIG_DFL)
     _bind_limits(orders)
     python = orders["python"]
-    os.execve(python, [python, "-s", "-P", "-B", "-u", "-c", orders["runner"]], _ENVIRONMENT)
+    os.execve(python, [python, "-s", "-P", "-B", "-u", "-c", *orders["runner"]], _ENVIRONMENT)
 
 
 def _keep(orders: Orders, pipes: _Pipes, alive: int) -> None:
@@ -227,7 +228,7 @@ class _Watch:
         self._orders, self._program, self._parent = orders, program, os.getppid()
         self._heard: dict[str, bytearray] = {name: bytearray() for name in ("answers", "out", "errors", "status")}
         self._pipes = _Pipes()
-        self._waiting = _framed(program["source"])
+        self._waiting = b"".join(_framed(program[part]) for part in ("source", "check", "token"))
         self._stopped = ""
         self._started = False
         self._keeper = _fork_keeper(orders, self._pipes)
@@ -285,12 +286,7 @@ class _Watch:
         if not self._started:
             self._started = True
             self._deadline = time.monotonic() + self._orders["seconds"]
-        if heard.startswith(b"sl") and not self._program.get("sent"):
-            self._program["sent"] = "yes"
-            self._waiting += _framed(self._program["check"]) + _framed(self._program["token"])
-            with contextlib.suppress(KeyError):
-                self._ends.register(self._pipes.orders[1], selectors.EVENT_WRITE, "orders")
-        if heard == b"sl" + token:
+        if heard == b"s" + token:
             self._stop("completed")
 
     def _stop(self, why: str) -> None:
@@ -303,6 +299,8 @@ class _Watch:
 
     def _report(self) -> dict[str, object]:
         facts: dict[str, object] = {"reason": self._stopped or "exited", "started": self._started}
+        if self._heard["answers"].startswith(b"s!"):
+            facts["refused"] = bytes(self._heard["answers"][2:]).decode(errors="replace")
         for line in bytes(self._heard["status"]).splitlines():
             facts.update(json.loads(line))
         for name in ("out", "errors"):
