@@ -83,7 +83,7 @@ async def test_what_is_no_score_stays_an_error() -> None:
     def spoil(replies: list[PathScore]) -> list[PathScore]:
         return [replace(reply, values=[float("nan")] * len(reply.values)) for reply in replies]
 
-    with pytest.raises(ScoreValueError):
+    with pytest.raises(ScoreValueError, match=r"calibrated\(judge\): path 0: a score is nan; expected a probability"):
         await Calibrated(judge(spoil=spoil), calibration()).score(PATHS)
     with pytest.raises(ScoreCountError, match="2 paths, but 1 scores"):
         await Calibrated(judge(spoil=lambda replies: replies[:1]), calibration()).score(PATHS)

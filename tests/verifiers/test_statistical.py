@@ -101,7 +101,9 @@ async def test_a_path_without_steps_is_refused_and_a_thousand_steps_are_not() ->
         ("mean_confidence", {"window": 5}, "window=5 has no meaning"),
         ("lowest_confidence", {"share": 0.2}, "share=0.2 has no meaning"),
         ("self_certainty", {"k": 1}, "k >= 2"),
+        ("self_certainty", {"k": 2.5}, "k=2.5: give a whole number"),
         ("tail_confidence", {"window": 0}, "window >= 1"),
+        ("tail_confidence", {"window": 64.5}, "window=64.5: give a whole number"),
         ("bottom_confidence", {"share": 0.0}, "0 < share <= 1"),
     ],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tts.errors import ScoreCountError
+from tts.errors import ScoreCountError, ScoreValueError
 from tts.protocols import connect
 
 if TYPE_CHECKING:
@@ -72,7 +72,13 @@ class Calibrated:
         replies = await self._verifier.score(paths)
         if len(replies) != len(paths):
             raise ScoreCountError(f"{self.capabilities.name}: {len(paths)} paths, but {len(replies)} scores")
-        return [replace(reply, values=self._calibration.map(reply.values).tolist()) for reply in replies]
+        return [self._mapped(place, reply) for place, reply in enumerate(replies)]
+
+    def _mapped(self, place: int, reply: PathScore) -> PathScore:
+        try:
+            return replace(reply, values=self._calibration.map(reply.values).tolist())
+        except ScoreValueError as error:
+            raise ScoreValueError(f"{self.capabilities.name}: path {place}: {error}") from None
 
     async def aclose(self) -> None:
         """Release the verifier."""

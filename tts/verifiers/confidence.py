@@ -58,10 +58,10 @@ def self_certainty(top_logprobs: Sequence[float], k: int) -> float:
     """Return the mean over tokens of the divergence from uniform, of what the k most likely tokens share among them.
 
     Self-certainty (Kang et al. 2025, arXiv 2502.18581) is -1/(n|V|) sum over n tokens and the vocabulary V of
-    log(|V| p(j)): the Kullback-Leibler divergence of the model's distribution from the uniform one. Engines give the
-    top k only, so this departs from it: the k probabilities are scaled to sum to 1, and k stands for |V|. It is 0 where
-    the k are alike, and is not comparable with figures over a whole vocabulary, nor between different k. Left
-    unscaled it would be the mean of `token_confidences` less ln k, and so order paths as that does.
+    log(|V| p(j)): the Kullback-Leibler divergence KL(U || p) of the uniform distribution U from the model's. Engines
+    give the top k only, so this departs from it: the k probabilities are scaled to sum to 1, and k stands for |V|. It
+    is 0 where the k are alike, and is not comparable with figures over a whole vocabulary, nor between different k.
+    Left unscaled it would be the mean of `token_confidences` less ln k, and so order paths as that does.
 
     Args:
         top_logprobs: k a token, the greatest first, flat.
@@ -132,11 +132,6 @@ def bounded(nats: float) -> float:
     Not 1 - exp(-x), which in double precision is 1 from 37 nats on, where all order would be lost.
     """
     return nats / (1 + nats)
-
-
-def unbounded(value: float) -> float:
-    """Return the confidence in nats of which `bounded` made this, to within rounding; `value` is below 1."""
-    return value / (1 - value)
 
 
 def leading(top_logprobs: Sequence[float], tokens: int, k: int) -> Sequence[float]:

@@ -89,6 +89,8 @@ class Statistical:
         for name, value in given.items():
             if value is not None and name not in TAKES[measure]:
                 raise ParameterError(f"{name}={value} has no meaning for {measure}: leave it out")
+            if name != "share" and value is not None and not isinstance(value, int):
+                raise ParameterError(f"{name}={value}: give a whole number")
         self._measure = measure
         self._k = 20 if k is None else k
         self._window = 2048 if window is None else window
