@@ -9,6 +9,7 @@ file that this made earlier.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -34,7 +35,7 @@ from tts.setup import prepare, render
 from tts.types import Frozen, Sampling
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -164,8 +165,14 @@ async def evaluate(
         attempts = await each(items, lambda item: _attempts(bench, item), settings.in_flight)
     finally:
         await setup.aclose()
-    kept = {name: value for name, value in (options or {}).items() if name != "headers"}
-    return _summed_up(bench, items, attempts, kind, calibration, spec, kept)
+    return _summed_up(bench, items, attempts, kind, calibration, spec, _without_headers(options or {}))
+
+
+def _without_headers(options: Any) -> Any:
+    """Return options and what lies in them, but for headers, which may hold keys."""
+    if isinstance(options, Mapping):
+        return {name: _without_headers(value) for name, value in options.items() if name != "headers"}
+    return [_without_headers(value) for value in options] if isinstance(options, list | tuple) else options
 
 
 def _summed_up(

@@ -165,3 +165,15 @@ def test_an_option_that_is_not_there_is_refused_with_what_there_is() -> None:
         registry.make("verifier", "cascade:statistical", {"hihg": 0.8})
     with pytest.raises(ParameterError, match="table with use"):
         registry.make("verifier", "combined:", {"members": [{"name": "embedded"}]})
+
+
+def test_options_of_an_engine_and_limits_of_a_sandbox_reach_them(tmp_path: FilePath) -> None:
+    file = tmp_path / "tests.json"
+    file.write_text('{"question": "assert True"}')
+    judge = registry.make("verifier", f"executable:{file}", {"limits": {"seconds": 3.0}})
+    assert judge.capabilities.fingerprint["seconds"] == 3.0  # type: ignore[attr-defined]
+    judge = registry.make("verifier", "outcome:embedded", {"engine": {"threads": 2}})
+    assert judge.capabilities.fingerprint["threads"] == 2  # type: ignore[attr-defined]
+    for spec, option in (("outcome:embedded", "engine"), (f"executable:{file}", "limits")):
+        with pytest.raises(ParameterError, match="unexpected keyword argument 'minutes'"):
+            registry.make("verifier", spec, {option: {"minutes": 3}})

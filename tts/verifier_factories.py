@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from tts.tasks import Item, LabelledTask
     from tts.types import Message
 
-Given = str | Mapping[str, Any]
+Options = Mapping[str, Any]
+Given = str | Options
 """A verifier as it is asked for: by name, or as a table with `use` and options."""
 SCORERS = ("embedded", "torch", "vllm")
 """Engines that a verifier's model can run on."""
@@ -120,13 +121,14 @@ def outcome(
     good: int = 1,
     ending: str = "",
     partial: bool = False,
+    engine: Options | None = None,
 ) -> Verifier:
     """Score whole answers with a reward model: "outcome:torch:FOLDER", "outcome:vllm:URL" or "outcome:embedded"."""
     from tts.verifiers.outcome_reward import OutcomeReward
 
     chosen: Any = map if isinstance(map, str) or map is None else tuple(map)
     raw = chosen is not None and chosen not in ("sigmoid", "softmax")
-    return OutcomeReward(_scorer(model, raw=raw), map=chosen, good=good, ending=ending, partial=partial)
+    return OutcomeReward(_scorer(model, engine, raw=raw), map=chosen, good=good, ending=ending, partial=partial)
 
 
 def generative(
@@ -139,8 +141,12 @@ def generative(
     max_tokens: int = 1024,
     temperature: float = 0.6,
     seed: int = 0,
+    engine: Options | None = None,
 ) -> Verifier:
-    """Have a language model judge, "generative:vllm:URL": the score is its verdict token's probability."""
+    """Have a language model judge, "generative:vllm:URL": the score is its verdict token's probability.
+
+    `engine` is a table of options of the model, as of scorer and generator on that engine.
+    """
     from tts.types import Sampling
     from tts.verifiers.generative import Generative
     from tts.verifiers.verdicts import CHOICE, SELF_EVALUATION, JudgePrompt
@@ -149,25 +155,23 @@ def generative(
     if preset not in prompts:
         raise UnknownNameError("preset", preset, prompts)
     return Generative(
-        _scorer(model, language=True),
-        None if thinking == "off" else _generator(model),
-        thinking=thinking,
-        prompt=prompts[preset],
-        stepwise=stepwise,
-        max_steps=max_steps,
-        sampling=Sampling(max_tokens=max_tokens, temperature=temperature),
-        seed=seed,
-    )
+        _scorer(model, engine, language=True), None if thinking == "off" else _generator(model, engine),
+        thinking=thinking, prompt=prompts[preset], stepwise=stepwise, max_steps=max_steps,
+        sampling=Sampling(max_tokens=max_tokens, temperature=temperature), seed=seed,
+    )  # fmt: skip
 
 
 def escalating(
-    model: str, *, verdicts: int = 8, agreement: float = 0.8, max_steps: int = 40, read: bool = False, seed: int = 0
-) -> Verifier:
+    model: str, *, verdicts: int = 8, agreement: float = 0.8, max_steps: int = 40, read: bool = False, seed: int = 0,
+    engine: Options | None = None,
+) -> Verifier:  # fmt: skip
     """Have a language model give fast verdicts, and a slow one where they disagree: "escalating:vllm:URL"."""
     from tts.verifiers.escalating import Escalating
 
-    scorer = _scorer(model, language=True) if read else None
-    return Escalating(_generator(model), scorer, verdicts=verdicts, agreement=agreement, max_steps=max_steps, seed=seed)
+    scorer = _scorer(model, engine, language=True) if read else None
+    return Escalating(
+        _generator(model, engine), scorer, verdicts=verdicts, agreement=agreement, max_steps=max_steps, seed=seed
+    )
 
 
 def statistical(
@@ -194,13 +198,9 @@ def combined(
 
 
 def cascade(
-    specs: str,
-    *,
-    members: Sequence[Given] = (),
-    low: float = 0.1,
-    high: float = 0.9,
+    specs: str, *, members: Sequence[Given] = (), low: float = 0.1, high: float = 0.9,
     aggregation: Aggregation | None = None,
-) -> Verifier:
+) -> Verifier:  # fmt: skip
     """Ask verifiers in turn, cheap ones first, until one is sure: "cascade:FIRST+SECOND", then `members`."""
     from tts.verifiers.combined import Cascade
 
@@ -235,12 +235,16 @@ def exact(path: str, *, rules: str = "keys", workers: int = 2, seconds: float = 
     return ExactAnswers(golds, grader=grader, name=Path(path).name)
 
 
-def executable(path: str, *, partial_credit: bool = True, concurrency: int = 2) -> Verifier:
+def executable(
+    path: str, *, partial_credit: bool = True, concurrency: int = 2, limits: Options | None = None
+) -> Verifier:
     """Run candidate code against unit tests in a sandbox; FILE is JSON, from question to tests: "executable:FILE"."""
+    from tts.sandbox import Limits, Sandbox
     from tts.verifiers.executable import Executable
 
     tests = _texts("executable", path, "tests")
-    return Executable(tests, partial_credit=partial_credit, concurrency=concurrency)
+    sandbox = Sandbox(Limits(**(limits or {})))
+    return Executable(tests, partial_credit=partial_credit, concurrency=concurrency, sandbox=sandbox)
 
 
 def _texts(name: str, path: str, what: str) -> dict[str, str]:
@@ -322,23 +326,24 @@ def _made(given: Given) -> Verifier:
     return cast("Verifier", registry.make("verifier", use, table))
 
 
-def _scorer(spec: str, *, language: bool = False, raw: bool = False) -> Scorer:
+def _scorer(spec: str, options: Options | None, *, language: bool = False, raw: bool = False) -> Scorer:
     """Make a model that scores: a reward model, or a language model that gives probabilities of labels."""
     name, _, rest = spec.partition(":")
+    further = dict(options or {})
     if name == "vllm":
         from tts.backends.vllm_scorer import VLLMScorer
 
-        return VLLMScorer(rest)
+        return VLLMScorer(rest, **further)
     if name == "torch":
         from tts.backends.torch_scorer import TorchScorer
 
-        return TorchScorer(rest, activation="none" if raw else "auto")
+        return TorchScorer(rest, **{"activation": "none" if raw else "auto", **further})
     if name == "embedded":
         from tts.backends.embedded import EmbeddedScorer
 
-        return EmbeddedScorer(rest or ("arithmetic-policy" if language else "arithmetic-prm"))
+        return EmbeddedScorer(rest or ("arithmetic-policy" if language else "arithmetic-prm"), **further)
     raise UnknownNameError("engine", name, SCORERS)
 
 
-def _generator(spec: str) -> Generator:
-    return registry.generator(spec)
+def _generator(spec: str, options: Options | None) -> Generator:
+    return cast("Generator", registry.make("generator", spec, options))

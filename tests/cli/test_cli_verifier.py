@@ -51,15 +51,17 @@ def test_tables_files_and_a_plot(tts: Tts, tmp_path: Path) -> None:
 def test_a_map_keeps_its_verifiers_options_but_no_headers(
     tts: Tts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def make(rest: str, *, sure: bool = False, headers: object = None) -> ScriptedVerifier:
+    def make(rest: str, *, headers: object = None, engine: object = None) -> ScriptedVerifier:
         return ScriptedVerifier(value=value)
 
     monkeypatch.setitem(registry._added["verifier"], "digits", make)
     file, saved = tmp_path / "backends.toml", tmp_path / "map.json"
-    file.write_text('[verifier]\nuse = "digits"\nsure = true\nheaders = {secret = "x"}\n')
+    file.write_text(
+        '[verifier]\nuse = "digits"\nheaders = {secret = "x"}\nengine = {rows = 8, headers = {secret = "x"}}\n'
+    )
     ran = tts(*EVALUATE[:6], "--problems", "12", "--backends", str(file), "--quiet", "--save", str(saved))
     assert ran.code == 0
-    assert read_calibration(saved).fitted_on.options == {"sure": True}
+    assert read_calibration(saved).fitted_on.options == {"engine": {"rows": 8}}
 
 
 def test_what_cannot_be_fitted_is_measured_and_said(tts: Tts, tmp_path: Path) -> None:
