@@ -97,6 +97,9 @@ def test_what_it_says_of_itself_tells_tests_apart() -> None:
     one, two = (Executable(tests).capabilities for tests in ("assert one", "assert two"))
     assert (one.steps, one.partial, one.calls) == (False, False, 1)
     assert one.fingerprint["tests"] != two.fingerprint["tests"]
+    swapped = [Executable({key: f"assert {name}" for key, name in pairs}) for pairs in (("ax", "by"), ("bx", "ay"))]
+    assert swapped[0].capabilities.fingerprint["tests"] != swapped[1].capabilities.fingerprint["tests"]
+    assert one.fingerprint["disk"] == Sandbox().limits.disk
 
 
 def test_each_assert_is_a_test_after_what_stands_before_it() -> None:
@@ -121,9 +124,10 @@ if AVAILABLE:
 
     async def test_code_is_run_against_its_tests() -> None:
         verifier = Executable(TESTS, sandbox=Sandbox(LIMITS))
-        codes = ("def double(x): return 2 * x", "import os\nos._exit(0)", "print('passed')")
+        equal = "class double(int):\n    def __eq__(self, _): return True"
+        codes = ("def double(x): return 2 * x", "import os\nos._exit(0)", "print('passed')", equal)
         replies = await verifier.score([answer(code) for code in codes])
-        assert [reply.values for reply in replies] == [[0.5], [0.0], [0.0]]
+        assert [reply.values for reply in replies] == [[0.5], [0.0], [0.0], [0.0]]
 
     async def test_it_keeps_what_verifiers_promise() -> None:
         await check_verifier(

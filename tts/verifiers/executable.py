@@ -7,6 +7,7 @@ import hashlib
 import re
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import anyio
@@ -43,15 +44,20 @@ class Executable:
 
     A test is an `assert` at the top level, after all other statements that stand before it at the top level; what
     follows the last `assert` is one test more, and so is a text without one (as HumanEval's `check(candidate)`). Each
-    test is run in a fresh process, after the code and in the code's module, so that no test sees what another left.
+    test is run after a fresh run of the code, so that no test sees what another left.
 
-    A test has passed when its process hands back a token that is drawn for it and sent only after the code's top level
-    has ended, which a trusted process outside of the sandbox compares. So printing, `os._exit(0)`, `sys.exit`, patching
-    `os`, `sys` or the built-in functions, and tracing set up at the top level pass nothing. What remains possible: code
-    and tests share an interpreter, so code written against this verifier can search frames for the pipe and send the
-    token itself from a function that a test calls, and can return objects that are equal to everything. Known to fail
-    also: tests that need the network, /proc or more than the limits; time limits on a machine so busy that sound code
-    meets them; code that draws on chance or the clock, which may pass once and not again.
+    A test runs in a process of its own, in which names that it does not define stand for the code's (see
+    `tts.sandbox.Program`), and has passed when that process hands back a token. The code sees the arguments that it is
+    called with, not the test; what it returns is compared as plain data. So printing, exiting, patching, searching
+    frames or memory, objects that are equal to everything, and writing to each pipe pass nothing. What remains: a name
+    that a test uses and neither defines nor imports is the code's word, `math` too; so tests must import what they use
+    (names of built-in functions are safe where the test names anything else of the code). And answers that are known by
+    heart pass, as in any test.
+
+    Known to fail: tests that compare objects of the code's classes with data by operators (`Vector(1, 2) == (1, 2)`;
+    with each other they may be compared); that patch the code's module, catch what it prints, or look at its source;
+    that need the network, /proc or more than the limits; time limits on a machine so busy that sound code meets them;
+    code that draws on chance or the clock. A test that hands over an object of a class of its own is an error.
     """
 
     def __init__(
@@ -91,8 +97,7 @@ class Executable:
     @property
     def capabilities(self) -> VerifierCapabilities:
         """One score a path, of finished paths; free of tokens, dollars and operations of a model."""
-        given = [*_texts(self._tests)] or [getattr(self._tests, "__qualname__", type(self._tests).__qualname__)]
-        limits = self._sandbox.limits
+        given = _named(self._tests) or [getattr(self._tests, "__qualname__", type(self._tests).__qualname__)]
         return VerifierCapabilities(
             name="executable",
             steps=False,
@@ -102,10 +107,7 @@ class Executable:
             fingerprint={
                 "tests": hashlib.sha256("\0".join(given).encode()).hexdigest()[:16],
                 "partial_credit": self._partial_credit,
-                "seconds": limits.seconds,
-                "cpu": limits.cpu,
-                "memory": limits.memory,
-                "processes": limits.processes,
+                **asdict(self._sandbox.limits),
             },
         )
 
@@ -188,6 +190,11 @@ def split_tests(text: str) -> list[str]:
     if not isinstance(statements[-1], ast.Assert):
         tests.append(ast.unparse(ast.Module(others, [])))
     return tests
+
+
+def _named(tests: Tests) -> list[str]:
+    """Return the texts of tests, each after the problem that it is for; nothing of a function."""
+    return [part for pair in tests.items() for part in pair] if isinstance(tests, Mapping) else _texts(tests)
 
 
 def _texts(tests: Tests) -> list[str]:
