@@ -29,7 +29,6 @@ ROOT = Path(__file__).resolve().parent.parent
 SMALL = 256 << 20
 PATIENT = 120.0
 PAIRS = [(r"\frac12", "0.5", True), ("1,234", "1234", True), ("x+1", "1+x", True), ("5", "6", False), ("5", "", False)]
-needs_math_verify = pytest.mark.skipif(not importlib.util.find_spec("math_verify"), reason="math-verify is an extra")
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 pytestmark = pytest.mark.timeout(300)
 
@@ -302,7 +301,6 @@ DIFFERENT = [
 ]  # fmt: skip
 
 
-@needs_math_verify
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_math_verify_finds_what_keys_do_not_and_is_held_to_digits_and_letters() -> None:
     async with WorkerGrader("math_verify", workers=1, seconds=PATIENT) as grader:

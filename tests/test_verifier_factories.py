@@ -177,3 +177,24 @@ def test_options_of_an_engine_and_limits_of_a_sandbox_reach_them(tmp_path: FileP
     for spec, option in (("outcome:embedded", "engine"), (f"executable:{file}", "limits")):
         with pytest.raises(ParameterError, match="unexpected keyword argument 'minutes'"):
             registry.make("verifier", spec, {option: {"minutes": 3}})
+
+
+def test_an_adapter_says_which_token_a_server_gives_scores_at() -> None:
+    judge = registry.make("verifier", "vllm:http://localhost:1", {"adapter": "qwen2.5-math-prm"})
+    assert judge._scorer._step_tag == "<extra_0>"  # type: ignore[attr-defined]
+    judge = registry.make("verifier", "vllm:http://localhost:1", {"adapter": "qwen2.5-math-prm", "mark": "<step>"})
+    assert judge._scorer._step_tag == "<step>"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("spec", "options", "said"),
+    [
+        ("generative", {"prompt": {"skp": "<think></think>"}}, "skp="),
+        ("generative", {"prompt": {"finished": "Right?"}}, "{solution}"),
+        ("escalating", {"prompt": {"marker": 3}}, "marker=3"),
+        ("escalating", {"slow": {"temperature": -1}}, "temperature=-1"),
+    ],
+)
+def test_what_a_judge_is_told_otherwise_is_checked(spec: str, options: dict[str, object], said: str) -> None:
+    with pytest.raises(ParameterError, match=f"verifier {spec}: .*{said}"):
+        registry.make("verifier", f"{spec}:vllm:http://localhost:1", options)

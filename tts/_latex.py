@@ -89,7 +89,7 @@ def clean(text: str) -> str:
     """Return `text` in one spelling: no fonts, sizes, dollars, percent, degrees or units, and arguments in braces."""
     text = _NULL_DELIMITER.sub("", text.translate(_UNICODE))
     text = _COMMAND.sub(_rename, _THIN_GROUP.sub("", text)).replace("$", "")
-    text = _without_unit(_trim(text))
+    text = without_unit(_trim(text))
     for pattern, replacement in _REWRITES:
         text = pattern.sub(replacement, text)
     text = _SPACED_THOUSANDS.sub(lambda match: match[0].replace(" ", ""), text)
@@ -106,7 +106,7 @@ def _trim(text: str) -> str:
     return text.strip().lstrip('*`"=').rstrip('\\*`".,;: \n').strip()
 
 
-def _without_unit(text: str) -> str:
+def without_unit(text: str) -> str:
     match = _TRAILING_TEXT.search(text)
     if match is not None and _NOT_UNITS.fullmatch(match[1]):
         return text

@@ -20,7 +20,7 @@ from functools import partial
 from queue import SimpleQueue
 from typing import IO, TYPE_CHECKING, Any
 
-from tts._latex import _without_unit
+from tts._latex import without_unit
 from tts.answers import MathAnswerReader
 from tts.boundary import typed_errors
 from tts.errors import TTSError
@@ -160,7 +160,7 @@ class MathVerify:
         return any(self._same(one, other) for one in golds for other in answers)
 
     def _parse(self, text: str) -> list[Any]:
-        marked = text if _MATHS.search(text) else rf"\boxed{{{_without_unit(text)}}}"
+        marked = text if _MATHS.search(text) else rf"\boxed{{{without_unit(text)}}}"
         # Its own time limits are signals that swallow what interrupts them; the worker is killed from outside.
         return list(self._math_verify.parse(marked, self._extraction, parsing_timeout=None, raise_on_error=True))
 

@@ -168,6 +168,8 @@ def make(kind: Kind, spec: str, options: Mapping[str, object] | None = None) -> 
             raise UnknownNameError(f"option of {kind} {name}", option, known)
     try:
         return factory(rest, **options)
+    except ValidationError as error:
+        raise ParameterError(f"{kind} {name}: {explain(error)}") from None
     except (TypeError, ValueError) as error:
         raise ParameterError(f"{kind} {name}: {error}") from None
 
