@@ -78,7 +78,7 @@ async def test_a_noisy_oracle_knows_the_task_alone_and_reads_no_answer_in_thinki
     texts = {right: 1.0, f"<think>{right}</think> I do not know.": 0.0}
     for text, value in texts.items():
         assert [one.values for one in await judge.score([Path(item.problem.messages, (text,), True)])] == [[value]]
-    with pytest.raises(VerifierError, match="none of the task's 1000 problems"):
+    with pytest.raises(VerifierError, match=r"oracle\(countdown\): no gold answer for the question .*; there are 1000"):
         await judge.score([Path((Message(role="user", content="What?"),), (right,), True)])
 
 
@@ -196,5 +196,5 @@ def test_an_adapter_says_which_token_a_server_gives_scores_at() -> None:
     ],
 )
 def test_what_a_judge_is_told_otherwise_is_checked(spec: str, options: dict[str, object], said: str) -> None:
-    with pytest.raises(ParameterError, match=f"verifier {spec}: .*{said}"):
+    with pytest.raises(ParameterError, match=said):
         registry.make("verifier", f"{spec}:vllm:http://localhost:1", options)

@@ -5,23 +5,24 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+
+from pydantic import BaseModel
 
 from tts import registry
-from tts.answers import split_thinking
-from tts.errors import ParameterError, UnknownNameError, VerifierError
+from tts.errors import ParameterError, UnknownNameError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tts.aggregation import Aggregation
     from tts.protocols import Generator, Scorer, Verifier
-    from tts.tasks import Item, LabelledTask
-    from tts.types import Message
+    from tts.tasks import LabelledTask, Task
 
 Options = Mapping[str, Any]
 Given = str | Options
 """A verifier as it is asked for: by name, or as a table with `use` and options."""
+Told = TypeVar("Told", bound=BaseModel)
 SCORERS = ("embedded", "torch", "vllm")
 """Engines that a verifier's model can run on."""
 
@@ -35,20 +36,18 @@ def embedded(model: str, *, template: str | None = None, threads: int = 1) -> Ve
 
 
 def torch(
-    model: str,
-    *,
-    adapter: str = "token-classification",
-    template: str | None = None,
-    dtype: str = "auto",
-    device: str = "cpu",
-    rows: int = 8,
-) -> Verifier:
+    model: str, *, adapter: str = "token-classification", head: str | None = None, good: int | None = None,
+    mark: str = "", labels: Sequence[int | str] | None = None, template: str | None = None, dtype: str = "auto",
+    device: str = "cpu", rows: int = 8,
+) -> Verifier:  # fmt: skip
     """Score steps with a reward model in transformers, in this process; `adapter` says how it is read."""
     from tts.backends.torch_scorer import TorchScorer
+    from tts.verifiers.adapters import find_adapter
     from tts.verifiers.process_reward import ProcessReward
 
-    scorer = TorchScorer(model, template=template, dtype=dtype, device=device, rows=rows)
-    return ProcessReward(scorer, adapter=adapter)
+    head = head or find_adapter(adapter).head or None
+    scorer = TorchScorer(model, head=head, template=template, dtype=dtype, device=device, rows=rows)
+    return ProcessReward(scorer, adapter=adapter, good=good, mark=mark, labels=labels)
 
 
 def vllm(
@@ -74,7 +73,7 @@ def vllm(
     from tts.verifiers.process_reward import ProcessReward
 
     scorer = VLLMScorer(
-        url, model, template=template, tokenizer=tokenizer, step_tag=mark or None, key=key, headers=headers,
+        url, model, template=template, tokenizer=tokenizer, step_tag=_tag(adapter, mark), key=key, headers=headers,
         timeouts=timeouts, batch=batch, in_flight=in_flight, dollars_per_token=dollars_per_token,
         flops_per_token=flops_per_token,
     )  # fmt: skip
@@ -82,22 +81,11 @@ def vllm(
 
 
 def pool(
-    urls: str,
-    *,
-    limit: int = 256,
-    spill: float = 1.5,
-    watch: float = 10.0,
-    adapter: str | None = None,
-    good: int | None = None,
-    mark: str = "",
-    labels: Sequence[int | str] | None = None,
-    model: str | None = None,
-    template: str | None = None,
-    tokenizer: str | None = None,
-    key: str = "TTS_API_KEY",
-    dollars_per_token: float | None = None,
-    flops_per_token: float | None = None,
-) -> Verifier:
+    urls: str, *, limit: int = 256, spill: float = 1.5, watch: float = 10.0, adapter: str | None = None,
+    good: int | None = None, mark: str = "", labels: Sequence[int | str] | None = None, model: str | None = None,
+    template: str | None = None, tokenizer: str | None = None, key: str = "TTS_API_KEY",
+    dollars_per_token: float | None = None, flops_per_token: float | None = None,
+) -> Verifier:  # fmt: skip
     """Score steps as "vllm" does, on several servers of one model; `urls` has commas between them."""
     from tts.backends.pool import ScorerPool, split_urls
     from tts.backends.vllm_scorer import VLLMScorer
@@ -105,13 +93,20 @@ def pool(
 
     scorers = [
         VLLMScorer(
-            url, model, template=template, tokenizer=tokenizer, step_tag=mark or None, key=key,
+            url, model, template=template, tokenizer=tokenizer, step_tag=_tag(adapter, mark), key=key,
             dollars_per_token=dollars_per_token, flops_per_token=flops_per_token,
         )
         for url in split_urls(urls)
     ]  # fmt: skip
     shared = ScorerPool(scorers, limit=limit, spill=spill, watch=watch)
     return ProcessReward(shared, adapter=adapter, good=good, mark=mark, labels=labels)
+
+
+def _tag(adapter: str | None, mark: str) -> str | None:
+    """Return the token that a server with a step tag gives scores at."""
+    from tts.verifiers.adapters import find_adapter
+
+    return mark or (find_adapter(adapter).mark if adapter else "") or None
 
 
 def outcome(
@@ -136,6 +131,7 @@ def generative(
     *,
     thinking: Literal["off", "on", "mean"] = "off",
     preset: Literal["judge", "self_evaluation", "choice"] = "judge",
+    prompt: Options | None = None,
     stepwise: bool = False,
     max_steps: int = 40,
     max_tokens: int = 1024,
@@ -145,7 +141,8 @@ def generative(
 ) -> Verifier:
     """Have a language model judge, "generative:vllm:URL": the score is its verdict token's probability.
 
-    `engine` is a table of options of the model, as of scorer and generator on that engine.
+    `prompt` is a table of what is said otherwise than in its preset (`JudgePrompt`), such as `skip` for a model that
+    always thinks; `engine` one of options of the model, as of scorer and generator on that engine.
     """
     from tts.types import Sampling
     from tts.verifiers.generative import Generative
@@ -156,22 +153,29 @@ def generative(
         raise UnknownNameError("preset", preset, prompts)
     return Generative(
         _scorer(model, engine, language=True), None if thinking == "off" else _generator(model, engine),
-        thinking=thinking, prompt=prompts[preset], stepwise=stepwise, max_steps=max_steps,
+        thinking=thinking, prompt=_changed(prompts[preset], prompt), stepwise=stepwise, max_steps=max_steps,
         sampling=Sampling(max_tokens=max_tokens, temperature=temperature), seed=seed,
     )  # fmt: skip
 
 
 def escalating(
     model: str, *, verdicts: int = 8, agreement: float = 0.8, max_steps: int = 40, read: bool = False, seed: int = 0,
+    prompt: Options | None = None, fast: Options | None = None, slow: Options | None = None,
     engine: Options | None = None,
 ) -> Verifier:  # fmt: skip
-    """Have a language model give fast verdicts, and a slow one where they disagree: "escalating:vllm:URL"."""
-    from tts.verifiers.escalating import Escalating
+    """Have a language model give fast verdicts, and a slow one where they disagree: "escalating:vllm:URL".
 
-    scorer = _scorer(model, engine, language=True) if read else None
+    `prompt` is a table of what is said otherwise (`LocatePrompt`), such as `opening` for a model that always thinks;
+    `fast` and `slow` of how verdicts are sampled (`Sampling`), `engine` of options of the model.
+    """
+    from tts.verifiers.escalating import FAST_SAMPLING, SLOW_SAMPLING, Escalating
+    from tts.verifiers.verdicts import LocatePrompt
+
     return Escalating(
-        _generator(model, engine), scorer, verdicts=verdicts, agreement=agreement, max_steps=max_steps, seed=seed
-    )
+        _generator(model, engine), _scorer(model, engine, language=True) if read else None,
+        verdicts=verdicts, agreement=agreement, max_steps=max_steps, seed=seed, prompt=_changed(LocatePrompt(), prompt),
+        fast=_changed(FAST_SAMPLING, fast), slow=_changed(SLOW_SAMPLING, slow),
+    )  # fmt: skip
 
 
 def statistical(
@@ -273,7 +277,7 @@ def oracle(task: str, *, stepwise: bool = False) -> Verifier:
     from tts.verifiers.exact import Exact, ExactSteps
 
     found = registry.task(task)
-    return ExactSteps.from_task(_labelled(task), found.items()) if stepwise else Exact.from_task(found, found.items())
+    return ExactSteps.from_task(_labelled(found), found.items()) if stepwise else Exact.from_task(found, found.items())
 
 
 def noisy_oracle(
@@ -282,32 +286,14 @@ def noisy_oracle(
     """Know a task's right answers, and err at given rates, for research: "noisy-oracle:countdown"."""
     from tts.verifiers.oracle import NoisyOracle
 
-    found = registry.task(task)
-    items = {item.problem.question: item for item in found.items()}
-    rates: dict[str, Any] = {"accept_right": accept_right, "reject_wrong": reject_wrong, "seed": seed}
-
-    def item_of(messages: Sequence[Message]) -> Item:
-        question = messages[-1].content
-        if question not in items:
-            raise VerifierError(f"noisy-oracle:{task}: {question[:80]!r} is none of the task's {len(items)} problems")
-        return items[question]
-
-    if stepwise:
-        labelled = _labelled(task)
-        return NoisyOracle(label_steps=lambda messages, steps: labelled.label_steps(item_of(messages), steps), **rates)
-
-    def check(messages: Sequence[Message], text: str) -> bool:
-        item, answer = item_of(messages), found.reader.extract(split_thinking(text)[1])
-        return answer is not None and found.grade(item, answer)
-
-    return NoisyOracle(check, **rates)
+    right = oracle(task, stepwise=stepwise)
+    return NoisyOracle(right, accept_right=accept_right, reject_wrong=reject_wrong, seed=seed)
 
 
-def _labelled(task: str) -> LabelledTask:
-    found = registry.task(task)
-    if not hasattr(found, "label_steps"):
-        raise ParameterError(f"{task} cannot label steps: leave stepwise out")
-    return cast("LabelledTask", found)
+def _labelled(task: Task) -> LabelledTask:
+    if not hasattr(task, "label_steps"):
+        raise ParameterError(f"{task.name} cannot label steps: leave stepwise out")
+    return cast("LabelledTask", task)
 
 
 def _members(specs: str, further: Sequence[Given]) -> list[Verifier]:
@@ -343,6 +329,11 @@ def _scorer(spec: str, options: Options | None, *, language: bool = False, raw: 
 
         return EmbeddedScorer(rest or ("arithmetic-policy" if language else "arithmetic-prm"), **further)
     raise UnknownNameError("engine", name, SCORERS)
+
+
+def _changed(given: Told, otherwise: Options | None) -> Told:
+    """Return the same but for some fields, checked."""
+    return type(given)(**{**dict(given), **(otherwise or {})})
 
 
 def _generator(spec: str, options: Options | None) -> Generator:

@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tts import solve
 from tts.benchmarks.tasks.countdown import check_answer, label_steps, parse_question
 from tts.benchmarks.tasks.countdown_task import COUNTDOWN, CountdownReader
 from tts.checks import check_verifier
 from tts.errors import ParameterError, ScoreCountError, ScoreValueError, VerifierError
+from tts.fakes import ScriptedGenerator, tree_script
 from tts.grading import Undecided
 from tts.protocols import Path
+from tts.strategies.best_of_n import BestOfN
 from tts.tasks import Item
 from tts.types import Message, Problem
 from tts.verifiers.exact import Exact, ExactAnswers, ExactSteps
@@ -164,3 +167,15 @@ def test_verdicts_are_free_and_the_fingerprint_tells_answers_apart() -> None:
     assert (one.dollars_per_token, one.flops_per_token, one.steps, one.partial) == (0.0, 0.0, False, False)
     assert one.fingerprint != other.fingerprint
     assert "56" not in map(str, one.fingerprint.values())
+
+
+async def test_a_search_with_an_oracle_finds_what_is_right_wherever_it_was_drawn() -> None:
+    verifier = Exact(lambda messages, answer: answer == "2", oracle=True)
+    outcome = await solve(
+        "What?", generator=ScriptedGenerator(tree_script()), verifier=verifier, strategy=BestOfN(n=16)
+    )
+    assert outcome.answer == "2"
+    assert len({candidate.answer for candidate in outcome.candidates}) > 1
+    distinct = {candidate.text for candidate in outcome.candidates}
+    assert outcome.usage.verifier_calls == len(distinct)
+    assert outcome.usage.verifier_tokens == 0
