@@ -9,14 +9,16 @@ import pytest
 from tts import solve
 from tts.benchmarks.tasks.countdown import check_answer, label_steps, parse_question
 from tts.benchmarks.tasks.countdown_task import COUNTDOWN, CountdownReader
+from tts.calibration import Calibration, FittedOn, Platt
 from tts.checks import check_verifier
-from tts.errors import ParameterError, ScoreCountError, ScoreValueError, VerifierError
+from tts.errors import NeedsError, ParameterError, ScoreCountError, ScoreValueError, VerifierError
 from tts.fakes import ScriptedGenerator, tree_script
 from tts.grading import Undecided
 from tts.protocols import Path
 from tts.strategies.best_of_n import BestOfN
 from tts.tasks import Item
 from tts.types import Message, Problem
+from tts.verifiers.calibrated import Calibrated
 from tts.verifiers.exact import Exact, ExactAnswers, ExactSteps
 
 if TYPE_CHECKING:
@@ -167,6 +169,59 @@ def test_verdicts_are_free_and_the_fingerprint_tells_answers_apart() -> None:
     assert (one.dollars_per_token, one.flops_per_token, one.steps, one.partial) == (0.0, 0.0, False, False)
     assert one.fingerprint != other.fingerprint
     assert "56" not in map(str, one.fingerprint.values())
+
+
+class AnySteps:
+    """Finds every step right."""
+
+    def __call__(self, messages: object, steps: Sequence[str]) -> list[bool]:
+        return [True] * len(steps)
+
+
+def starts_well(messages: object, answer: str) -> bool:
+    return answer.startswith("5")
+
+
+def ends_well(messages: object, answer: str) -> bool:
+    return answer.endswith("6")
+
+
+def rules(verifier: Verifier) -> object:
+    return verifier.capabilities.fingerprint["rules"]
+
+
+def test_the_fingerprint_says_by_which_task_or_rules() -> None:
+    items = COUNTDOWN.items(1)
+    assert rules(Exact.from_task(COUNTDOWN, items)) == "task countdown"
+    assert rules(ExactSteps.from_task(COUNTDOWN, items)) == "task countdown"
+    assert rules(Exact(starts_well)) == f"{__name__}.starts_well"
+    assert rules(ExactSteps(AnySteps())) == f"{__name__}.AnySteps"
+    assert rules(Exact(starts_well, rules="first digit")) == rules(ExactSteps(AnySteps(), rules="first digit"))
+    assert rules(ExactAnswers({QUESTION: "56"})) == "keys of MathAnswerReader"
+    able = ExactAnswers({QUESTION: "56"}, thinking=("[", "]")).capabilities
+    assert able.fingerprint["thinking"] == "[ ]"
+
+
+@pytest.mark.parametrize(
+    ("fitted", "used"),
+    [
+        (Exact(starts_well), Exact(ends_well)),
+        (Exact.from_task(COUNTDOWN, []), Exact(ends_well, CountdownReader(), name="countdown", oracle=True)),
+        (ExactSteps.from_task(COUNTDOWN, []), ExactSteps(AnySteps(), name="countdown", oracle=True)),
+        (ExactAnswers({QUESTION: "56"}), ExactAnswers({QUESTION: "56"}, grader=Recording())),
+    ],
+)
+async def test_a_map_of_one_is_refused_on_another_of_the_same_name(fitted: Verifier, used: Verifier) -> None:
+    able = fitted.capabilities
+    on = FittedOn(
+        verifier=able.name, fingerprint=able.fingerprint, steps=able.steps, task="t", generator="g", problems=2,
+        good=5, bad=5,
+    )  # fmt: skip
+    found = Calibration(map=Platt(slope=1.0, intercept=0.0), fitted_on=on)
+    assert used.capabilities.name == able.name
+    await Calibrated(fitted, found).connect()
+    with pytest.raises(NeedsError, match=r"rules .* there, .* here"):
+        await Calibrated(used, found).connect()
 
 
 async def test_a_search_with_an_oracle_finds_what_is_right_wherever_it_was_drawn() -> None:

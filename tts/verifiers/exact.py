@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from tts.answers import MathAnswerReader, split_thinking
 from tts.capabilities import VerifierCapabilities
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     Asked = tuple[Messages, str]
     Check = Callable[[Messages, str], bool]
     Label = Callable[[Messages, Sequence[str]], Sequence[bool]]
+    Facts = dict[str, str | int | float | bool | None]
 
 THINKING = ("<think>", "</think>")
 
@@ -48,7 +49,11 @@ class _Finished(ABC):
             partial=False,
             dollars_per_token=0.0,
             flops_per_token=0.0,
-            fingerprint={"reader": type(self._reader).__name__, **self._facts()},
+            fingerprint={
+                "reader": type(self._reader).__name__,
+                "thinking": " ".join(self._thinking),
+                **self._facts(),
+            },
         )
 
     async def score(self, paths: Sequence[Path]) -> list[PathScore]:
@@ -75,8 +80,9 @@ class _Finished(ABC):
     async def _judge(self, asked: Sequence[Asked]) -> Mapping[Asked, bool]:
         """Say which answers are right."""
 
-    def _facts(self) -> dict[str, str | int | float | bool | None]:
-        return {}
+    @abstractmethod
+    def _facts(self) -> Facts:
+        """Say by which rules, so that a calibration map tells them from others."""
 
 
 class Exact(_Finished):
@@ -95,6 +101,7 @@ class Exact(_Finished):
         *,
         name: str = "check",
         oracle: bool = False,
+        rules: str | None = None,
         thinking: tuple[str, str] = THINKING,
     ) -> None:
         """Say what is right.
@@ -105,10 +112,13 @@ class Exact(_Finished):
             reader: Reads answers; None is the mathematical one.
             name: How results name the rule.
             oracle: Whether the checker knows gold answers.
+            rules: What tells the checker from others in the fingerprint, beside the name; None is where it is defined,
+                which does not tell apart what one place makes more than once.
             thinking: The texts that open and close thinking, in which no answer is read.
         """
         super().__init__(reader, _name(name, oracle), thinking)
         self._check = check
+        self._rules = _defined(check) if rules is None else rules
 
     @classmethod
     def from_task(cls, task: Task, items: Iterable[Item]) -> Self:
@@ -122,10 +132,13 @@ class Exact(_Finished):
         def check(messages: Messages, answer: str) -> bool:
             return task.grade(_known(known, messages, _name(task.name, True)), answer)
 
-        return cls(check, task.reader, name=task.name, oracle=True)
+        return cls(check, task.reader, name=task.name, oracle=True, rules=f"task {task.name}")
+
+    def _facts(self) -> Facts:
+        return {"rules": self._rules}
 
     async def _judge(self, asked: Sequence[Asked]) -> Mapping[Asked, bool]:
-        return {pair: checked_labels(self._name, [self._check(*pair)], 1)[0] for pair in asked}
+        return {pair: _checked(self._name, [self._check(*pair)], 1)[0] for pair in asked}
 
     async def aclose(self) -> None:
         """Hold nothing."""
@@ -174,7 +187,7 @@ class ExactAnswers(_Finished):
                 tasks.start_soon(judge, messages, answer)
         return right
 
-    def _facts(self) -> dict[str, str | int | float | bool | None]:
+    def _facts(self) -> Facts:
         answers = hashlib.sha256(repr(sorted(self._golds.items())).encode()).hexdigest()[:16]
         return {"answers": answers, **self._grader.fingerprint}
 
@@ -189,16 +202,18 @@ class ExactSteps:
     Steps are labelled as they are given, so unfinished paths too. A label is not to hang on later steps.
     """
 
-    def __init__(self, label: Label, *, name: str = "labels", oracle: bool = False) -> None:
+    def __init__(self, label: Label, *, name: str = "labels", oracle: bool = False, rules: str | None = None) -> None:
         """Say what is right.
 
         Args:
             label: As many labels as steps. It runs on the event loop, so its work is to be bounded.
             name: How results name the rule.
             oracle: Whether the labels come from knowing gold answers.
+            rules: What tells the rule from others in the fingerprint, as in `Exact`.
         """
         self._label = label
         self._name = _name(name, oracle)
+        self._rules = _defined(label) if rules is None else rules
 
     @classmethod
     def from_task(cls, task: LabelledTask, items: Iterable[Item]) -> Self:
@@ -212,12 +227,14 @@ class ExactSteps:
         def label(messages: Messages, steps: Sequence[str]) -> Sequence[bool]:
             return task.label_steps(_known(known, messages, _name(task.name, True)), steps)
 
-        return cls(label, name=task.name, oracle=True)
+        return cls(label, name=task.name, oracle=True, rules=f"task {task.name}")
 
     @property
     def capabilities(self) -> VerifierCapabilities:
         """One score a step, for no tokens and no money; unfinished paths too."""
-        return VerifierCapabilities(name=self._name, steps=True, dollars_per_token=0.0, flops_per_token=0.0)
+        return VerifierCapabilities(
+            name=self._name, steps=True, dollars_per_token=0.0, flops_per_token=0.0, fingerprint={"rules": self._rules}
+        )
 
     async def score(self, paths: Sequence[Path]) -> list[PathScore]:
         """Label every step of every path.
@@ -233,15 +250,13 @@ class ExactSteps:
         if not path.steps:
             raise VerifierError(f"{self._name}: path {place} has no steps; there is nothing to label")
         labels = self._label(path.messages, path.steps)
-        return PathScore(
-            [float(label) for label in checked_labels(f"{self._name}: path {place}", labels, len(path.steps))]
-        )
+        return PathScore([float(label) for label in _checked(f"{self._name}: path {place}", labels, len(path.steps))])
 
     async def aclose(self) -> None:
         """Hold nothing."""
 
 
-def checked_labels(who: str, labels: Sequence[bool], wanted: int) -> Sequence[bool]:
+def _checked(who: str, labels: Sequence[bool], wanted: int) -> Sequence[bool]:
     """Refuse labels that are not one a step, or no verdicts: None often says that a text could not be read.
 
     Raises:
@@ -258,6 +273,12 @@ def checked_labels(who: str, labels: Sequence[bool], wanted: int) -> Sequence[bo
 
 def _name(name: str, oracle: bool) -> str:
     return f"oracle({name})" if oracle else f"exact({name})"
+
+
+def _defined(rule: object) -> str:
+    """Return where a function is defined, or the class of what is called like one."""
+    made: Any = rule if hasattr(rule, "__qualname__") else type(rule)
+    return f"{made.__module__}.{made.__qualname__}"
 
 
 def _by_question(items: Iterable[Item]) -> dict[str, Item]:
