@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from tts.benchmarks.testbed.drawing import Spent
     from tts.benchmarks.testbed.figures import Flags
     from tts.benchmarks.testbed.pools import Attempt
     from tts.benchmarks.testbed.settings import Settings
@@ -71,8 +72,24 @@ class Figures(Frozen):
     bins: tuple[Bin, ...] = Field(description="of equal width, those that are not empty")
 
 
+class Amount(Frozen):
+    """Of all paths that were judged, and the mean of one."""
+
+    in_all: float
+    per_path: float
+
+
+class Cost(Frozen):
+    """What it took to judge; attempts at a problem that say the same are judged once."""
+
+    paths: int = Field(description="distinct attempts that were judged")
+    calls: Amount = Field(description="how often the verifier asked something about a path")
+    tokens: Amount = Field(description="read and written")
+    seconds: Amount = Field(description="in which the verifier had a path to judge; side by side counts once")
+
+
 class Evaluation(Frozen):
-    """Everything that was measured, and what it depends on; the same for the same settings and models."""
+    """What was measured, and what it depends on: but for seconds, the same for the same settings and models."""
 
     format: int = 1
     task: str
@@ -87,6 +104,7 @@ class Evaluation(Frozen):
     refused: str | None = Field(default=None, description="why no map was fitted")
     before: Figures = Field(description="scores as the verifier gives them")
     after: Figures | None = Field(description="the same, calibrated; None where there is no map")
+    cost: Cost
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +222,17 @@ def _summed_up(
         calibration=made, refused=refused,
         before=_figures(fitting, evaluated, seed),
         after=None if made is None else _figures(fitting.mapped(made.map), evaluated.mapped(made.map), seed),
+        cost=_cost(bench.spent),
     )  # fmt: skip
+
+
+def _cost(spent: Spent) -> Cost:
+    def amount(in_all: float) -> Amount:
+        return Amount(in_all=in_all, per_path=in_all / spent.paths)
+
+    return Cost(
+        paths=spent.paths, calls=amount(spent.calls), tokens=amount(spent.tokens), seconds=amount(spent.seconds)
+    )
 
 
 async def _attempts(bench: Bench, item: Item) -> list[Attempt]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 from tts.errors import BackendError, ScoreCountError, ScoreValueError, VerifierError
@@ -13,9 +15,9 @@ from tts.scoring import check_replies
 from tts.seeds import derive, generator
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
 
-    from tts.protocols import Path, Verifier
+    from tts.protocols import Clock, Path, PathScore, Verifier
     from tts.setup import Setup
     from tts.types import Completion, Prompt, Sampling
 
@@ -38,6 +40,45 @@ class Collector:
     def finish(self, index: int, completion: Completion) -> None:
         """Keep a child."""
         self.completions[index] = completion
+
+
+@dataclass(slots=True)
+class Spent:
+    """What a verifier was asked, and what it took.
+
+    Attributes:
+        paths: How many it has judged.
+        calls: How often it asked something about them.
+        tokens: How many it read and wrote.
+        seconds: For how long it had at least one path to judge; what is judged side by side counts once, what had to be
+            asked again counts again, and the waiting in between does not.
+    """
+
+    paths: int = 0
+    calls: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    _pending: int = field(default=0, init=False)
+    _since: float = field(default=0.0, init=False)
+
+    def add(self, replies: Sequence[PathScore]) -> None:
+        """Count what was judged."""
+        self.paths += len(replies)
+        self.calls += sum(reply.calls for reply in replies)
+        self.tokens += sum(reply.tokens for reply in replies)
+
+    @contextmanager
+    def timed(self, clock: Clock) -> Iterator[None]:
+        """Count the time until it ends, once for all that run at the same time."""
+        if not self._pending:
+            self._since = clock.now()
+        self._pending += 1
+        try:
+            yield
+        finally:
+            self._pending -= 1
+            if not self._pending:
+                self.seconds += clock.now() - self._since
 
 
 def seed_of(*parts: object) -> int:
@@ -77,8 +118,10 @@ async def draw(
     return [sink.completions[place] for place in range(count)]
 
 
-async def score(setup: Setup, paths: Sequence[Path]) -> list[tuple[float, ...]]:
+async def score(setup: Setup, paths: Sequence[Path], spent: Spent) -> list[tuple[float, ...]]:
     """Return the verifier's values of each path, in [0, 1]: one a step, or a single one where it judges whole paths.
+
+    What it took is added to `spent`.
 
     Raises:
         VerifierError: There is none, it failed for good, or it gave another number of values, or no probability.
@@ -89,8 +132,14 @@ async def score(setup: Setup, paths: Sequence[Path]) -> list[tuple[float, ...]]:
     if not paths:
         return []
     random = generator("retry", paths[0].messages, paths[0].steps)
-    replies = await call_with_retry(lambda: verifier.score(paths), setup.retry, setup.clock, random)
+
+    async def ask() -> Sequence[PathScore]:
+        with spent.timed(setup.clock):
+            return await verifier.score(paths)
+
+    replies = await call_with_retry(ask, setup.retry, setup.clock, random)
     replies = check_replies(verifier.capabilities.name, replies, len(paths))
+    spent.add(replies)
     return [_checked(verifier, path, reply.values) for path, reply in zip(paths, replies, strict=True)]
 
 

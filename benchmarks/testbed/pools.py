@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from tts.affinity import on_behalf_of
-from tts.benchmarks.testbed.drawing import draw, each, score, seed_of
+from tts.benchmarks.testbed.drawing import Spent, draw, each, score, seed_of
 from tts.errors import NeedsError, ParameterError
 from tts.graph import ThinkingSplitter
 from tts.protocols import Path
@@ -88,11 +88,12 @@ class Pool:
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What a task is measured with."""
+    """What a task is measured with, and what its verifier has taken so far."""
 
     task: LabelledTask
     setup: Setup
     settings: Settings
+    spent: Spent = field(default_factory=Spent)
 
     def cap(self, prompt: Prompt) -> int:
         """Return how many tokens a path may have."""
@@ -157,7 +158,7 @@ async def judge(bench: Bench, item: Item, prompt: Prompt, drawn: Sequence[Comple
         known = {said: _label(bench, item, attempt) for said, attempt in known.items()}
     judged = [said for said, attempt in known.items() if attempt.steps and (attempt.finished or able.partial)]
     paths = [_path(able, prompt, known[said], distinct[said]) for said in judged]
-    for said, scores in zip(judged, await score(bench.setup, paths), strict=True):
+    for said, scores in zip(judged, await score(bench.setup, paths, bench.spent), strict=True):
         known[said] = replace(known[said], scores=scores)
     return [
         replace(

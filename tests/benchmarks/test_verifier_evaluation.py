@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.benchmarks.test_testbed import Digits, say, value
+from tts.benchmarks.testbed.drawing import Spent
 from tts.benchmarks.testbed.settings import settle
 from tts.benchmarks.verifier_evaluation import Evaluation, as_svg, evaluate, is_for_fitting
-from tts.errors import NeedsError, ParameterError, VerifierError
-from tts.fakes import JUDGES
+from tts.errors import NeedsError, ParameterError, TransientError, VerifierError
+from tts.fakes import JUDGES, FakeClock
 from tts.testing import ScriptedGenerator, ScriptedVerifier
 from tts.types import Sampling
+
+if TYPE_CHECKING:
+    from tts.capabilities import VerifierCapabilities
+    from tts.protocols import PathScore
 
 PATHS = replace(JUDGES, steps=False, partial=False)
 
@@ -97,7 +102,56 @@ async def test_a_map_that_is_there_is_used_and_gives_what_fitting_gave() -> None
 
 
 async def test_the_same_settings_give_the_same_figures() -> None:
-    assert await run() == await run()
+    once, again = (found.model_dump() for found in (await run(), await run()))
+    assert once["cost"].pop("seconds") and again["cost"].pop("seconds")
+    assert once == again
+
+
+@pytest.mark.parametrize("able", [JUDGES, PATHS], ids=["steps", "paths"])
+async def test_what_judging_cost_is_that_of_distinct_attempts(able: VerifierCapabilities) -> None:
+    def ask_twice(replies: list[PathScore]) -> list[PathScore]:
+        return [replace(reply, calls=2) for reply in replies]
+
+    judge = ScriptedVerifier(value=value, able=replace(able, calls=2), spoil=ask_twice)
+    found = await run(judge)
+    cost, paths = found.cost, len(judge.seen)
+    assert cost.paths == paths < found.attempts
+    read = sum(len("".join(path.steps)) for path in judge.seen)
+    assert (cost.calls.in_all, cost.calls.per_path) == (2 * paths, 2)
+    assert (cost.tokens.in_all, cost.tokens.per_path) == (read, read / paths)
+    assert cost.seconds.per_path == cost.seconds.in_all / paths
+
+
+async def test_paths_that_were_asked_about_again_count_once() -> None:
+    async def fail_first(call: int, tokens: int) -> None:
+        if call == 1:
+            raise TransientError("busy", at_once=True)
+
+    judge = ScriptedVerifier(value=value, schedule=fail_first)
+    assert (await run(judge)).cost.paths == len(set(judge.seen)) < len(judge.seen)
+
+
+class HandClock(FakeClock):
+    """Time that a test sets."""
+
+    time = 0.0
+
+    def now(self) -> float:
+        return self.time
+
+
+def test_seconds_that_run_side_by_side_count_once() -> None:
+    clock, spent = HandClock(), Spent()
+    with spent.timed(clock):
+        clock.time = 1.0
+        with spent.timed(clock):
+            clock.time = 3.0
+        clock.time = 4.0
+    clock.time = 10.0
+    with pytest.raises(KeyError), spent.timed(clock):
+        clock.time = 10.5
+        raise KeyError
+    assert spent.seconds == 4.5
 
 
 async def test_what_cannot_be_fitted_is_measured_all_the_same() -> None:

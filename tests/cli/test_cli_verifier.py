@@ -45,7 +45,13 @@ def test_tables_files_and_a_plot(tts: Tts, tmp_path: Path) -> None:
     assert read_calibration(files[0]).fitted_on.spec == "digits"
     again = tts(*EVALUATE, "--calibration", files[0], "--quiet")
     assert (again.code, again.err) == (0, "")
-    assert again.out == ran.out
+    tables, cost = ran.out.split("cost of judging")
+    assert again.out.startswith(tables)
+    _, paths, one = (line.split("\t") for line in cost.splitlines())
+    judged = int(paths[0].split()[0])
+    assert paths[1] == str(judged) == str(figures["cost"]["paths"]) and int(paths[2]) > judged
+    assert (one[0], one[1], one[2]) == ("one path", "1.00", f"{int(paths[2]) / judged:.1f}")
+    assert (float(paths[3]), float(one[3])) == pytest.approx(tuple(figures["cost"]["seconds"].values()), abs=0.005)
 
 
 def test_a_map_keeps_its_verifiers_options_but_no_headers(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tts import registry
 from tts.benchmarks.testbed.settings import settle
-from tts.benchmarks.verifier_evaluation import Evaluation, as_svg, evaluate
+from tts.benchmarks.verifier_evaluation import Cost, Evaluation, as_svg, evaluate
 from tts.calibration import Calibration, Platt, read_calibration
 from tts.cli import backends, request
 from tts.cli.bench_table import plain
@@ -153,7 +153,7 @@ def _write(path: str, text: str) -> None:
 
 
 def as_text(evaluation: Evaluation) -> str:
-    """Return tables: how well scores rank, whether they are chances, and what thresholds accept."""
+    """Return tables: how well scores rank, whether they are chances, what thresholds accept, and what judging took."""
     names = {role: one_line(evaluation.fingerprint[role]["name"]) for role in ("verifier", "generator")}
     halves = f"{evaluation.fit_problems} problems to fit on, {evaluation.evaluation_problems} others measured"
     left_out = f"{evaluation.attempts} attempts, of which {evaluation.left_out} cannot be judged"
@@ -162,7 +162,7 @@ def as_text(evaluation: Evaluation) -> str:
         f"{halves}; {left_out}; 95 % intervals over problems",
         *_said_of_map(evaluation.calibration),
     ]
-    tables = [_ranking(evaluation), _chances(evaluation), _accepted(evaluation)]
+    tables = [_ranking(evaluation), _chances(evaluation), _accepted(evaluation), _cost(evaluation.cost)]
     return "\n".join([*head, "", *(plain(rows[0], rows[1:]) for rows in tables)])
 
 
@@ -218,6 +218,16 @@ def _accepted(evaluation: Evaluation) -> list[Row]:
             recall = one.unmeasured or shown(one.recall)
             rows.append([f"{100 * threshold.rate:g} %", scores, score, recall, shown(one.false_positives)])
     return rows
+
+
+def _cost(cost: Cost) -> list[Row]:
+    """Return what the verifier took for all that it judged, and for one path."""
+    calls, tokens, seconds = cost.calls, cost.tokens, cost.seconds
+    return [
+        ["cost of judging", "calls", "tokens", "seconds"],
+        [f"{cost.paths} paths", f"{calls.in_all:.0f}", f"{tokens.in_all:.0f}", f"{seconds.in_all:.2f}"],
+        ["one path", f"{calls.per_path:.2f}", f"{tokens.per_path:.1f}", f"{seconds.per_path:.4f}"],
+    ]
 
 
 def shown(interval: Interval | None) -> str:
