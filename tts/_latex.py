@@ -107,6 +107,7 @@ def _trim(text: str) -> str:
 
 
 def without_unit(text: str) -> str:
+    """Return LaTeX without the unit that follows a number."""
     match = _TRAILING_TEXT.search(text)
     if match is not None and _NOT_UNITS.fullmatch(match[1]):
         return text

@@ -145,7 +145,7 @@ def _option_type(option: inspect.Parameter, factory: Any) -> str:
         return "any"
     try:
         fields_of: Any = {"option": (option.annotation, ...)}
-        schema = create_model("Options", __module__=factory.__module__, **fields_of).model_json_schema()
+        schema = create_model("_Described", __module__=factory.__module__, **fields_of).model_json_schema()
     except (PydanticUserError, AttributeError, TypeError):
         return str(option.annotation)
     return type_of(schema["properties"]["option"], schema.get("$defs", {}))
