@@ -83,7 +83,7 @@ if libc.unshare(0x10000000): raise OSError(ctypes.get_errno(), 'unshare')""",
 if libc.ptrace(16, os.getppid(), 0, 0): raise OSError(ctypes.get_errno(), 'ptrace')""",
     "mounting": LIBRARY
     + """
-if libc.mount(b'none', b'/tmp', b'tmpfs', 0, b''): raise OSError(ctypes.get_errno(), 'mount')""",
+if libc.mount(b'none', os.getcwdb(), b'tmpfs', 0, b''): raise OSError(ctypes.get_errno(), 'mount')""",
 }
 """What each attempt does; the system refuses it, and it ends with one of these errors."""
 ERRORS = ("PermissionError", "BlockingIOError", "MemoryError", "OSError", "FileNotFoundError", "ProcessLookupError",
@@ -240,8 +240,9 @@ def double(number): return 2 * number
 async def three(): return 3
 thread = threading.Thread(target=lambda: print('a thread'))
 thread.start(); thread.join()
-open('/tmp/file', 'w').write('kept')
-print(asyncio.run(three()), open('/tmp/file').read(), os.listdir('/tmp'), sorted(os.environ))
+own = os.environ['TMPDIR']
+open(own + '/file', 'w').write('kept')
+print(asyncio.run(three()), open('file').read(), os.listdir(own), sorted(os.environ))
 """
         result = await attempt(source, check="assert double(4) == 8")
         assert result.completed and result.stderr == ""
@@ -260,8 +261,8 @@ print(asyncio.run(three()), open('/tmp/file').read(), os.listdir('/tmp'), sorted
         assert result.reason == "output" and len(result.stdout) + len(result.stderr) == LIMITS.output
 
     async def test_programs_share_nothing() -> None:
-        writes = Program("open('/tmp/left', 'w').write('word')\nimport os\nprint(os.getuid())")
-        reads = Program("import os\nprint(os.listdir('/tmp'))")
+        writes = Program("open('left', 'w').write('word')\nimport os\nprint(os.getuid())")
+        reads = Program("import os\nprint(os.listdir())")
         first, second = await Sandbox(LIMITS).run([writes, reads])
         assert first.completed and second.stdout == "[]\n"
 

@@ -120,8 +120,9 @@ class Sandbox:
     """Runs programs apart from all else, and from each other.
 
     A program can read the folders of this Python (`sys.prefix`, with what is installed there), /usr and the libraries;
-    not the home folder, /proc, /sys, /etc nor the environment. It can write to /tmp, which is its own and is gone
-    afterwards. It sees no process but its own, none of which outlives the run.
+    not the home folder, /proc, /sys, /etc nor the environment. It can write to the folder in which it starts, which is
+    its own and is gone afterwards: /tmp, or /scratch where this Python lies in /tmp. It sees no process but its own,
+    none of which outlives the run.
 
     What it does not stop: bugs in the kernel; use of shared hardware (caches, heat) and of the time given. Memory of
     the kernel for a process (pipes, page tables) is bounded by the numbers of processes and of open files (64) only.
@@ -182,12 +183,15 @@ class Sandbox:
         steps = call_filter(platform.machine()) if sys.platform == "linux" else None
         if steps is None:
             raise NeedsError(f"no sandbox here: {sys.platform} on {platform.machine()}. {_remedy()}")
+        readable = _readable()
         return {
             **asdict(self.limits),
             "grace": GRACE,
             "uid": _free_uid() if os.geteuid() == 0 else 0,
             "filter": steps.hex(),
-            "readable": _readable(),
+            "readable": readable,
+            # What may be read must not lie in it: there the program could put something else in its place.
+            "scratch": "/scratch" if any(f"{path}/".startswith("/tmp/") for path in readable) else "/tmp",
             "python": sys.executable,
             "runner": [_START, *(Path(__file__).with_name(name).read_text(encoding="utf-8") for name in _RUNNER)],
             "programs": [{**asdict(program), "token": secrets.token_hex(16)} for program in programs],
@@ -277,7 +281,7 @@ def many():
             signal.pause()
 
 def fill():
-    with open("/tmp/full", "wb") as file:
+    with open("full", "wb") as file:
         for _ in range({limits.disk} // 4096 + 2):
             file.write(bytes(4096))
 

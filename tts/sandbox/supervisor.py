@@ -33,10 +33,7 @@ _PLACE = "/proc"
 """Where the new root is put together: a folder that is always there, and that nothing to be read lies in."""
 _DEVICES = ("/dev/null", "/dev/random", "/dev/urandom")
 """Without /dev/zero: shared memory of it stays whole while one page is mapped, and only that page is counted."""
-_SCRATCH = "/tmp"
 _ENVIRONMENT = {
-    "HOME": _SCRATCH,
-    "TMPDIR": _SCRATCH,
     "PATH": "/usr/bin:/bin",
     "LANG": "C.UTF-8",
     "PYTHONHASHSEED": "0",
@@ -81,17 +78,18 @@ def _build_root(orders: Orders) -> None:
     _mount("none", _PLACE, "tmpfs", _NO_SETUID | _NO_DEVICES, "size=1m,mode=755")
     for path in (*orders["readable"], *_DEVICES):
         _show(path)
-    os.makedirs(_PLACE + _SCRATCH)
-    os.symlink(_SCRATCH, f"{_PLACE}/dev/shm")
+    scratch = orders["scratch"]
+    os.makedirs(_PLACE + scratch)
+    os.symlink(scratch, f"{_PLACE}/dev/shm")
     attributes = struct.pack("QQQQ", _READ_ONLY | _NO_SETUID, 0, 0, 0)
     call = (_MOUNT_SETATTR, _HERE, _PLACE.encode(), _RECURSIVE, attributes, len(attributes))
     _call("syscall", *(ctypes.c_long(part) if isinstance(part, int) else part for part in call))
     size = f"size={orders['disk']},nr_inodes={orders['files'] + 1},mode=777"
-    _mount("none", _PLACE + _SCRATCH, "tmpfs", _NO_SETUID | _NO_DEVICES, size)
+    _mount("none", _PLACE + scratch, "tmpfs", _NO_SETUID | _NO_DEVICES, size)
     os.chdir(_PLACE)
     _call("pivot_root", b".", b".")
     _call("umount2", b".", _DETACH)
-    os.chdir(_SCRATCH)
+    os.chdir(scratch)
 
 
 def _show(path: str) -> None:
@@ -172,7 +170,8 @@ def _become_candidate(orders: Orders, pipes: _Pipes) -> None:
         signal.signal(number, signal.SIG_DFL)
     _bind_limits(orders)
     python = orders["python"]
-    os.execve(python, [python, "-s", "-P", "-B", "-u", "-c", *orders["runner"]], _ENVIRONMENT)
+    environment = {**_ENVIRONMENT, "HOME": orders["scratch"], "TMPDIR": orders["scratch"]}
+    os.execve(python, [python, "-s", "-P", "-B", "-u", "-c", *orders["runner"]], environment)
 
 
 def _keep(orders: Orders, pipes: _Pipes, alive: int) -> None:
