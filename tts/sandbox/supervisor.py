@@ -166,7 +166,8 @@ def _become_candidate(orders: Orders, pipes: _Pipes) -> None:
     for place, end in enumerate(moved):
         os.dup2(end, place)
     os.setsid()
-    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+    # Whoever started us may have had some ignored, as nohup does.
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
         signal.signal(number, signal.SIG_DFL)
     _bind_limits(orders)
     python = orders["python"]
