@@ -24,8 +24,11 @@ SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 """How Qwen's tokenizer cuts text; transformers has every Qwen2 folder cut so, whatever its tokenizer.json says."""
-MERGES = (("Ċ", "Ċ"), (":", "Ċ"), (".", "ĊĊ"), ("Ð", "º"), ("Ð", "¸"), ("Ðº", "Ð¸"), ("Ġ", "ÐºÐ¸"))
-"""Line breaks that become one token with what is before them, as in Qwen's tokenizer, and Math-Shepherd's mark."""
+MERGES = (
+    ("Ċ", "Ċ"), (":", "Ċ"), (".", "ĊĊ"), ("Ð", "º"), ("Ð", "¸"), ("Ðº", "Ð¸"), ("Ġ", "ÐºÐ¸"),
+    ("Ġ", "Y"), ("ĠY", "e"), ("ĠYe", "s"), ("Ġ", "N"), ("ĠN", "o"),
+)  # fmt: skip
+"""What becomes one token: line breaks with what is before them, as Qwen has it, Math-Shepherd's mark, Yes and No."""
 CHAT = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"

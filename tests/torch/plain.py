@@ -83,6 +83,14 @@ def rlhflow(folder: Path, question: str, steps: Sequence[str]) -> list[float]:
 
 
 @torch.inference_mode()
+def verdict(folder: Path, question: str, said: str, labels: Sequence[str]) -> float:
+    """Return how likely the first of two labels is what comes after something that the judge said."""
+    ids = ids_of(folder, conversation(folder, [("user", question)], asks=True) + said)
+    places = [int(ids_of(folder, label)[0, 0]) for label in labels]
+    return float(model_of(folder, "AutoModelForCausalLM")(input_ids=ids).logits[0, -1, places].double().softmax(-1)[0])
+
+
+@torch.inference_mode()
 def token_classes(folder: Path, question: str, steps: Sequence[str]) -> list[float]:
     model, found = model_of(folder, "AutoModelForTokenClassification"), []
     start = conversation(folder, [("user", question)], asks=True)

@@ -294,6 +294,9 @@ class _Watch:
             self._stopped = why
             os.kill(self._keeper, signal.SIGKILL)
             self._deadline = time.monotonic() + self._orders["grace"]
+        elif (why, self._stopped) == ("output", "completed"):
+            # What was written before the token may be read after it.
+            self._stopped = why
         elif time.monotonic() >= self._deadline:
             raise TimeoutError("processes that were killed are still there")
 
