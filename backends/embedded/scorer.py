@@ -63,7 +63,7 @@ class EmbeddedScorer:
         shape = self._loaded.network.shape
         return ScorerCapabilities(
             name=self._loaded.folder.name,
-            classes=shape.outputs,
+            classes=shape.outputs if shape.head == "classes" else 0,
             context=shape.context,
             flops_per_token=2.0 * shape.parameters,
             fingerprint=self._loaded.fingerprint,

@@ -141,6 +141,7 @@ async def test_prefixes_are_read_once(scorer: EmbeddedScorer, monkeypatch: pytes
 
 async def test_a_language_model_gives_probabilities_of_labels(policy: Path) -> None:
     scorer = EmbeddedScorer(policy)
+    assert (scorer.capabilities.classes, scorer.capabilities.labels) == (0, True)
     sequences = [[5, 6, 7], [8, 9]]
     found = await scorer.probabilities(sequences, [[2], [0, 1]], labels=[5, 9, 30])
     assert [[len(vector) for vector in rows] for rows in found] == [[3], [3, 3]]
